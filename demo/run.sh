@@ -1,0 +1,53 @@
+#!/bin/sh
+# The demo: a school SaaS on a scratch PostgreSQL, an accident in one of 50 tenants, and the way
+# back. Needs the release build of pgstrata, PostgreSQL 14 or newer, python3 and psycopg2; touches
+# nothing outside a temporary folder, which is gone at the end, and opens no TCP port.
+#
+#   PGSTRATA=path/to/pgstrata   the binary, when it is not where `make` puts it
+#   PG_BINDIR=path/to/bin       the PostgreSQL to use, when not the newest one installed
+#   NO_COLOR=1                  plain text on a terminal too
+set -eu
+
+fail() {
+    printf 'demo: %s\n' "$1" >&2
+    [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2
+    exit 1
+}
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$here")
+
+case "${STORE:-file}" in
+    file) ;;
+    s3) fail "STORE=s3 is not available yet: this version archives to files only" \
+             "run \`make demo\` without STORE" ;;
+    *) fail "STORE=$STORE: unknown store" "file is the only one so far" ;;
+esac
+
+if [ -z "${PGSTRATA:-}" ]; then
+    for candidate in "$root"/build/release/pgstrata "$root"/build/release/*/pgstrata \
+                     "$root"/build/release/*/*/pgstrata "$root"/build/pgstrata; do
+        if [ -f "$candidate" ] && [ -x "$candidate" ]; then
+            PGSTRATA=$candidate
+            break
+        fi
+    done
+fi
+[ -n "${PGSTRATA:-}" ] && [ -x "$PGSTRATA" ] ||
+    fail "no pgstrata binary" "\`make demo\` builds it first; or set PGSTRATA"
+
+if [ -z "${PG_BINDIR:-}" ]; then
+    PG_BINDIR=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -t/ -k5 -n | tail -n 1)
+    [ -n "$PG_BINDIR" ] || PG_BINDIR=$(pg_config --bindir 2>/dev/null || true)
+fi
+[ -x "${PG_BINDIR:-}/initdb" ] ||
+    fail "no PostgreSQL server found" "scripts/install-deps.sh demo installs it; or set PG_BINDIR"
+
+# Debian's own Python first: psycopg2 is installed for it, not for others earlier on PATH.
+for python in /usr/bin/python3 python3; do
+    if command -v "$python" >/dev/null 2>&1 && "$python" -c 'import psycopg2' 2>/dev/null; then
+        export PGSTRATA PG_BINDIR PYTHONDONTWRITEBYTECODE=1
+        exec "$python" "$here/story.py"
+    fi
+done
+fail "no python3 with psycopg2" "scripts/install-deps.sh demo installs it (python3-psycopg2)"
