@@ -2,12 +2,13 @@
  *
  *   1. barrier   everything committed so far is archived (flush)
  *   2. target    time, LSN, xid or name becomes a cut (strata/archive.h)
- *   3. plan      tables of the tenant, their coverage and shapes against the live ones; what cannot be
- *                answered exactly is refused                         (restore/plan.c)
+ *   3. plan      tables of the tenant, their coverage and shapes against the live ones; what cannot
+ *                be answered exactly is refused                      (restore/plan.c)
  *   4. stage     the tenant's rows at the cut, merged from base and changes, COPYed into temporary
  *                tables: all rows, or with `rewind` only keys changed since   (restore/stage.c)
  *   5. diff      in SQL, by record image                              (restore/diff.c)
- *   6. apply     only rows that differ, one transaction, locks and checks of DESIGN 7 (restore/apply.c)
+ *   6. apply     only rows that differ, one transaction, locks and checks of DESIGN 7
+ *                                                                    (restore/apply.c)
  *
  * Dry runs stop after 5 and roll back. */
 #ifndef RESTORE_RESTORE_H
@@ -48,17 +49,17 @@ struct pitr_opts {
     const char *tenant;
     struct target target;
     bool dry_run;
-    const char *plan;         /* apply only if the plan still is this one; NULL: any */
+    const char *plan;          /* apply only if the plan still is this one; NULL: any */
     const char *const *tables; /* "t" or "schema.t"; NULL: all */
     size_t table_count;
     const char *const *exclude_tables;
     size_t exclude_table_count;
-    const char *to_schema; /* NULL: in place */
+    const char *to_schema;         /* NULL: in place */
     const char *target_name_label; /* how the user named the target, for reports */
-    unsigned sample_rows;  /* per table and kind; 3 */
+    unsigned sample_rows;          /* per table and kind; 3 */
 };
 struct pitr_sample {
-    char op; /* 'I' put back, 'U' changed back, 'D' removed */
+    char op;                  /* 'I' put back, 'U' changed back, 'D' removed */
     struct slice key_json;    /* JSON objects: column -> text or null */
     struct slice before_json; /* as it is live; SLICE_NULL for 'I' */
     struct slice after_json;  /* as it will be; SLICE_NULL for 'D' */
@@ -75,7 +76,8 @@ struct pitr_result {
     char plan[65];
     struct cut cut;
     pgs_lsn target_lsn; /* cut.lsn as the answer echoes it */
-    pgs_time target_time; /* what was understood; PGS_TIME_NONE when the target was no time: of last_kept */
+    /* What was understood; when the target was no time: of last_kept, or PGS_TIME_NONE. */
+    pgs_time target_time;
     struct pitr_table *tables;
     size_t table_count;
     uint64_t inserted, updated, deleted;
@@ -83,20 +85,22 @@ struct pitr_result {
     int64_t duration_ms;
     struct slice restore_point; /* name; SLICE_NULL for dry runs and --to-schema */
     uint64_t restore_xid;
-    /* Proof of innocence: versions of other tenants that carry the restore's transaction (must be 0),
-     * checked from the archived stream; false: not checked (timeout waiting for the archiver). */
+    /* Proof of innocence: versions of other tenants that carry the restore's transaction (must be
+     * 0), checked from the archived stream; false: not checked (timeout waiting for the
+     * archiver). */
     bool innocence_checked;
     uint64_t foreign_versions;
 };
-/* Result in `arena`. PGS_E_CONFLICT: the plan changed. PGS_E_REFUSED: outside coverage, shapes differ,
- * uncovered tables, a trigger that could not be switched off changed a row. On any failure nothing changed. */
+/* Result in `arena`. PGS_E_CONFLICT: the plan changed. PGS_E_REFUSED: outside coverage, shapes
+ * differ, uncovered tables, a trigger that could not be switched off changed a row. On any failure
+ * nothing changed. */
 PGS_CHECKED int pitr_run(struct restore_session *s, const struct pitr_opts *opts,
                          struct arena *arena, struct pitr_result *result, struct pgs_err *err);
 
 /* --- export --- */
 enum export_format { EXPORT_SQL, EXPORT_CSV, EXPORT_JSONL };
 struct export_opts {
-    const char *tenant; /* "_shared" for shared tables */
+    const char *tenant;   /* "_shared" for shared tables */
     struct target target; /* TARGET_END: now, after the barrier */
     enum export_format format;
     const char *directory;
@@ -108,17 +112,16 @@ struct export_result {
     struct {
         struct slice schema, name, path;
         uint64_t rows, bytes;
-    } *tables;
+    } * tables;
     size_t table_count;
 };
 PGS_CHECKED int export_run(struct restore_session *s, const struct export_opts *opts,
-                           struct arena *arena, struct export_result *result,
-                           struct pgs_err *err);
+                           struct arena *arena, struct export_result *result, struct pgs_err *err);
 
 /* --- history and diff --- */
 struct history_opts {
     const char *tenant;
-    const char *table; /* NULL: all */
+    const char *table;      /* NULL: all */
     const char *const *key; /* key column texts in order; NULL: all */
     size_t key_count;
     bool has_from, has_to;
@@ -178,11 +181,11 @@ struct verify_result {
 };
 /* 0 also when problems were found: the caller judges. */
 PGS_CHECKED int verify_run(struct restore_session *s, const struct verify_opts *opts,
-                           struct arena *arena, struct verify_result *result,
-                           struct pgs_err *err);
+                           struct arena *arena, struct verify_result *result, struct pgs_err *err);
 
 /* --- restore points --- */
-/* Emits the message and writes pgstrata.restore_points in one transaction; PGS_E_CONFLICT: taken. */
+/* Emits the message and writes pgstrata.restore_points in one transaction; PGS_E_CONFLICT:
+ * taken. */
 PGS_CHECKED int restore_point_create(struct pg_conn *c, struct slice name, struct slice tenant,
                                      const char *kind, pgs_lsn *lsn, struct pgs_err *err);
 

@@ -30,7 +30,7 @@ check_format() {
 }
 
 check_shell() {
-    shellcheck -x "${scripts[@]}"
+    shellcheck -x --severity=warning "${scripts[@]}"
 }
 
 # Over the compile database of the whole tree, tests included. The build itself is not needed, apart
@@ -46,8 +46,8 @@ check_tidy() {
         return 0
     fi
     # Only the findings: the log names every command too.
-    grep -vE '^(clang-tidy|/usr/bin/clang-tidy|[0-9]+ warnings?|Suppressed|Use -)' "$log" |
-        sed "s|$PWD/||"
+    sed -e 's/\x1b\[[0-9;]*m//g' -e "s|$PWD/||" "$log" |
+        grep -vE '^(/usr/bin/)?clang-tidy|^[0-9]+ warnings?|^Suppressed|^Use -'
     return 1
 }
 

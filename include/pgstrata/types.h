@@ -13,7 +13,8 @@ typedef uint64_t pgs_lsn;
 #define PGS_LSN_FMT "%X/%X"
 #define PGS_LSN_ARGS(lsn) (uint32_t)((lsn) >> 32), (uint32_t)(lsn)
 
-/* Microseconds since 2000-01-01 00:00:00 UTC, PostgreSQL's epoch, as in the replication protocol. */
+/* Microseconds since 2000-01-01 00:00:00 UTC, PostgreSQL's epoch, as in the replication
+ * protocol. */
 typedef int64_t pgs_time;
 
 /* "No time": before every time PostgreSQL can represent. */
@@ -35,10 +36,10 @@ struct pgs_moment {
     uint64_t xid;  /* 64-bit; 0: not known */
 };
 
-#define PGS_MOMENT_NONE                                                                            \
-    (struct pgs_moment)                                                                            \
-    {                                                                                              \
-        .time = PGS_TIME_NONE                                                                      \
+#define PGS_MOMENT_NONE       \
+    (struct pgs_moment)       \
+    {                         \
+        .time = PGS_TIME_NONE \
     }
 
 #endif

@@ -19,7 +19,8 @@ struct budget {
 void budget_init(struct budget *b, size_t limit);
 void budget_take(struct budget *b, size_t bytes); /* b may be NULL: not counted */
 void budget_give(struct budget *b, size_t bytes);
-bool budget_fits(const struct budget *b, size_t bytes); /* would `bytes` more stay within the limit */
+/* Whether `bytes` more would stay within the limit. */
+bool budget_fits(const struct budget *b, size_t bytes);
 size_t budget_used(const struct budget *b);
 size_t budget_peak(const struct budget *b);
 

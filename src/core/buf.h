@@ -1,5 +1,6 @@
-/* buf.h: bytes being built. Grows to the limit given at buf_init; a put beyond it changes nothing and
- * makes the buffer failed for good (until reset): put straight on, check buf_failed once at the end.
+/* buf.h: bytes being built. Grows to the limit given at buf_init; a put beyond it changes nothing
+ * and makes the buffer failed for good (until reset): put straight on, check buf_failed once at the
+ * end.
  *
  *     struct buf b; buf_init(&b, limit); buf_put_...(&b, ...); use b.data, b.size; buf_release(&b);
  *
@@ -10,7 +11,8 @@
 
 #include "core/slice.h"
 
-#define BUF_LIMIT_DEFAULT ((size_t)2 << 30) /* 2 GiB: above the largest text message PostgreSQL sends */
+/* 2 GiB: above the largest text message PostgreSQL sends. */
+#define BUF_LIMIT_DEFAULT ((size_t)2 << 30)
 
 struct buf {
     uint8_t *data;

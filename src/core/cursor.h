@@ -1,6 +1,6 @@
 /* cursor.h: reads bytes from outside. A cursor remembers its first failure: read straight on, check
- * once at the end with cursor_ok or cursor_at_end. After a failure every read gives 0 or SLICE_NULL.
- * Never reads past the end; nothing is allocated; slices point into the source. */
+ * once at the end with cursor_ok or cursor_at_end. After a failure every read gives 0 or
+ * SLICE_NULL. Never reads past the end; nothing is allocated; slices point into the source. */
 #ifndef CORE_CURSOR_H
 #define CORE_CURSOR_H
 

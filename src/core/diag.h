@@ -3,8 +3,8 @@
  *     diag_warn("slot_lag", DIAG(diag_int(DIAG_KEY_LAG_BYTES, lag)),
  *               "slot keeps %s of WAL", text);
  *
- * A stable event name, fields, then words. error needs a person, warn soon will, info is a change of
- * state, debug the rest. Never row data, never a secret. Thread-safe: one line is one write(2).
+ * A stable event name, fields, then words. error needs a person, warn soon will, info is a change
+ * of state, debug the rest. Never row data, never a secret. Thread-safe: one line is one write(2).
  * Field names come from core/diag_keys.h. */
 #ifndef CORE_DIAG_H
 #define CORE_DIAG_H
@@ -25,15 +25,15 @@ struct diag_field {
 };
 
 #define DIAG_FIELDS_MAX 12
-#define DIAG(...)                                                                                  \
-    (const struct diag_field[])                                                                    \
-    {                                                                                              \
-        __VA_ARGS__,                                                                               \
-        {                                                                                          \
-            0                                                                                      \
-        }                                                                                          \
+#define DIAG(...)               \
+    (const struct diag_field[]) \
+    {                           \
+        __VA_ARGS__,            \
+        {                       \
+            0                   \
+        }                       \
     }
-#define DIAG_NO_FIELDS ((const struct diag_field[]){{0}})
+#define DIAG_NO_FIELDS ((const struct diag_field[]){ { 0 } })
 
 struct diag_field diag_str(const char *key, const char *value);
 struct diag_field diag_int(const char *key, int64_t value);

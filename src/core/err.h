@@ -10,11 +10,13 @@
 
 #include <pgstrata/error.h>
 
-/* Fills *err anew: kind, default code of the kind, message; hint, sqlstate and moments become empty. */
+/* Fills *err anew: kind, default code of the kind, message; hint, sqlstate and moments become
+ * empty. */
 int err_set(struct pgs_err *err, enum pgs_kind kind, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* As err_set, with errno's text appended (": No space left on device"). Keeps no errno afterwards. */
+/* As err_set, with errno's text appended (": No space left on device"). Keeps no errno
+ * afterwards. */
 int err_set_errno(struct pgs_err *err, enum pgs_kind kind, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -37,7 +39,7 @@ int err_exit_code(enum pgs_kind kind);
 int err_http_status(enum pgs_kind kind);
 
 /* For our own mistakes only, never for bytes from outside; stays in release builds, aborts. */
-#define pgs_assert(condition)                                                                      \
+#define pgs_assert(condition) \
     ((condition) ? (void)0 : pgs_assert_failed(#condition, __FILE__, __LINE__))
 _Noreturn void pgs_assert_failed(const char *condition, const char *file, int line);
 

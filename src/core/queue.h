@@ -1,7 +1,8 @@
-/* queue.h: a bounded queue of pointers between threads, bounded in bytes (each item brings its size).
+/* queue.h: a bounded queue of pointers between threads, bounded in bytes (each item brings its
+ * size).
  *
- * Any number of pushers and poppers. An item larger than the bound is accepted when the queue is empty,
- * so that nothing can get stuck. A failure travels in the item, never beside it. */
+ * Any number of pushers and poppers. An item larger than the bound is accepted when the queue is
+ * empty, so that nothing can get stuck. A failure travels in the item, never beside it. */
 #ifndef CORE_QUEUE_H
 #define CORE_QUEUE_H
 

@@ -1,7 +1,7 @@
 /* slice.h: bytes that belong to someone else. Text is a slice too; empty is not NULL.
  *
- * A slice with data == NULL is "no value" (SQL NULL, absent); a slice of size 0 with data != NULL is
- * the empty string. */
+ * A slice with data == NULL is "no value" (SQL NULL, absent); a slice of size 0 with data != NULL
+ * is the empty string. */
 #ifndef CORE_SLICE_H
 #define CORE_SLICE_H
 
@@ -15,18 +15,19 @@ struct slice {
     size_t size;
 };
 
-#define SLICE_NULL                                                                                 \
-    (struct slice)                                                                                 \
-    {                                                                                              \
-        NULL, 0                                                                                    \
+#define SLICE_NULL \
+    (struct slice) \
+    {              \
+        NULL, 0    \
     }
 /* For printf: "%.*s", SLICE_PRINT(s). */
-#define SLICE_PRINT(s) (int)(s).size, (const char *)((s).data != NULL ? (s).data : (const uint8_t *)"")
+#define SLICE_PRINT(s) \
+    (int)(s).size, (const char *)((s).data != NULL ? (s).data : (const uint8_t *)"")
 
 static inline struct slice
 slice_of(const void *data, size_t size)
 {
-    return (struct slice){(const uint8_t *)data, size};
+    return (struct slice){ (const uint8_t *)data, size };
 }
 
 /* text may be NULL: then the slice is SLICE_NULL. */

@@ -7,8 +7,8 @@
 #define TIME_TEXT_MAX 40
 #define LSN_TEXT_MAX 20
 
-/* RFC 3339 with an offset, or `YYYY-MM-DD HH:MM:SS[.ffffff][+TZ]` (T or space, Z or +HH[:MM] or +HHMM);
- * without an offset UTC. Rejects impossible dates. PGS_E_USAGE. */
+/* RFC 3339 with an offset, or `YYYY-MM-DD HH:MM:SS[.ffffff][+TZ]` (T or space, Z or +HH[:MM] or
+ * +HHMM); without an offset UTC. Rejects impossible dates. PGS_E_USAGE. */
 PGS_CHECKED int time_parse(const char *text, pgs_time *time, struct pgs_err *err);
 /* "2026-11-23T16:20:00.123456Z" (no fraction when it is zero). Returns text. */
 const char *time_format(pgs_time time, char text[TIME_TEXT_MAX]);

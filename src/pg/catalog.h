@@ -1,7 +1,7 @@
 /* catalog.h: reads the database's tables and decides routes, identity and coverage (DESIGN 5).
  *
- * Reading is one query each for tables, columns and keys, in the connection's current snapshot, so that
- * it can be done under an exported snapshot too. */
+ * Reading is one query each for tables, columns and keys, in the connection's current snapshot, so
+ * that it can be done under an exported snapshot too. */
 #ifndef PG_CATALOG_H
 #define PG_CATALOG_H
 
@@ -47,7 +47,6 @@ struct foreign_key {
     bool validated;
 };
 PGS_CHECKED int catalog_foreign_keys(struct pg_conn *c, struct arena *arena,
-                                     struct foreign_key **keys, size_t *count,
-                                     struct pgs_err *err);
+                                     struct foreign_key **keys, size_t *count, struct pgs_err *err);
 
 #endif

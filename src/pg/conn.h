@@ -11,8 +11,8 @@
 
 struct pg_conn;
 
-/* Where and who. dsn: a connection string or URI, NULL for libpq's environment. The password travels
- * in the struct, never in argv or messages. */
+/* Where and who. dsn: a connection string or URI, NULL for libpq's environment. The password
+ * travels in the struct, never in argv or messages. */
 struct pg_target {
     const char *dsn;
     const char *host, *port, *dbname, *user, *password; /* override the dsn where not NULL */
@@ -29,7 +29,7 @@ struct pg_rows;
 
 PGS_CHECKED int pg_open(const struct pg_target *target, const struct pg_open_opts *opts,
                         struct pg_conn **conn, struct pgs_err *err);
-void pg_close(struct pg_conn *c); /* accepts NULL */
+void pg_close(struct pg_conn *c);               /* accepts NULL */
 int pg_server_version(const struct pg_conn *c); /* 150018 */
 int pg_socket(const struct pg_conn *c);
 int pg_backend_pid(const struct pg_conn *c);
@@ -41,9 +41,11 @@ PGS_CHECKED int pg_execf(struct pg_conn *c, struct pgs_err *err, const char *fmt
 /* One statement with text parameters $1..$n (NULL: SQL NULL). `rows` may be NULL. */
 PGS_CHECKED int pg_query(struct pg_conn *c, const char *sql, size_t param_count,
                          const char *const *params, struct pg_rows **rows, struct pgs_err *err);
-#define PG_PARAMS(...)                                                                             \
-    (sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *)),                           \
-        (const char *const[]){__VA_ARGS__}
+#define PG_PARAMS(...)                                                                           \
+    (sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *)), (const char *const[]) \
+    {                                                                                            \
+        __VA_ARGS__                                                                              \
+    }
 #define PG_NO_PARAMS 0, NULL
 
 void pg_rows_free(struct pg_rows *r); /* accepts NULL */
@@ -55,7 +57,8 @@ uint64_t pg_rows_affected(const struct pg_rows *r);
 const char *pg_cell(const struct pg_rows *r, size_t row, size_t column);
 struct slice pg_cell_slice(const struct pg_rows *r, size_t row, size_t column);
 
-/* COPY ... FROM STDIN: begin -> write... -> end. `abort_reason` not NULL makes the server fail it. */
+/* COPY ... FROM STDIN: begin -> write... -> end. `abort_reason` not NULL makes the server fail
+ * it. */
 PGS_CHECKED int pg_copy_in_begin(struct pg_conn *c, const char *sql, struct pgs_err *err);
 PGS_CHECKED int pg_copy_in_write(struct pg_conn *c, struct slice bytes, struct pgs_err *err);
 PGS_CHECKED int pg_copy_in_end(struct pg_conn *c, const char *abort_reason, uint64_t *rows,

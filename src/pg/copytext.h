@@ -10,7 +10,8 @@
  * Fields without escapes point into `line`, others into `scratch`. PGS_E_CORRUPT otherwise. */
 PGS_CHECKED int copytext_split(struct slice line, size_t columns, struct slice *fields,
                                struct arena *scratch, struct pgs_err *err);
-/* Appends one field, escaped; SLICE_NULL becomes \N. The caller puts '\t' between and '\n' after. */
+/* Appends one field, escaped; SLICE_NULL becomes \N. The caller puts '\t' between and '\n'
+ * after. */
 void copytext_put(struct buf *out, struct slice field);
 
 #endif

@@ -1,15 +1,18 @@
-/* messages.h: the logical messages pgstrata writes into the user's WAL, all transactional, all ASCII JSON
- * (DESIGN 4.11). The prefix names the kind, the body is small.
+/* messages.h: the logical messages pgstrata writes into the user's WAL, all transactional, all
+ * ASCII JSON (DESIGN 4.11). The prefix names the kind, the body is small.
  *
  *   pgstrata.flush          {"id": "<nonce>"}                     barrier
- *   pgstrata.restore_point  {"name": "..."}                       named restore point at this commit
+ *   pgstrata.restore_point  {"name": "..."}                       named restore point, this commit
  *   pgstrata.heartbeat      {"counter": n, "nonce": "..."}
  *   pgstrata.actor          {"actor": "..."}                      pgstrata.set_actor(...)
- *   pgstrata.move           {"oid": n, "old": t|null, "new": t|null, "key": [text...]}  key in attnum order of
- *                           the NEW row; old/new tenant as text. Sent by the AFTER UPDATE row trigger.
- *   pgstrata.ddl            {"tag": "CREATE TABLE", "relations": [<relation JSON of pg/relation.h>...],
- *                           "dropped": [oid...]}                  table shapes after the command
- *   pgstrata.restore        {"id": "...", "phase": "begin"|"end", "tenant": "...", "restore_point": "..."}
+ *   pgstrata.move           {"oid": n, "old": t|null, "new": t|null, "key": [text...]}
+ *                           old and new tenant as text, the NEW row's key in attnum order; sent by
+ *                           the AFTER UPDATE row trigger
+ *   pgstrata.ddl            {"tag": "CREATE TABLE", "dropped": [oid...],
+ *                           "relations": [<relation JSON of pg/relation.h>...]}
+ *                           table shapes after the command
+ *   pgstrata.restore        {"id": "...", "phase": "begin"|"end", "tenant": "...",
+ *                           "restore_point": "..."}
  *
  * Non-ASCII text in bodies is \u-escaped. */
 #ifndef PG_MESSAGES_H
@@ -70,7 +73,8 @@ struct message {
     } u;
 };
 
-/* A body of our prefix that does not parse is PGS_E_CORRUPT; another's prefix is MESSAGE_KIND_OTHER. */
+/* A body of our prefix that does not parse is PGS_E_CORRUPT; another's prefix is
+ * MESSAGE_KIND_OTHER. */
 PGS_CHECKED int message_parse(struct slice prefix, struct slice content, struct arena *arena,
                               struct message *m, struct pgs_err *err);
 /* Bodies, as ASCII JSON. */

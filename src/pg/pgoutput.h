@@ -1,6 +1,6 @@
 /* pgoutput.h: decodes the messages of the pgoutput plugin, protocol version 1 (PostgreSQL docs,
- * "Logical Replication Message Formats"). A parser of foreign bytes: no allocation, nothing read past
- * the end, everything left over is an error. Slices point into the message. */
+ * "Logical Replication Message Formats"). A parser of foreign bytes: no allocation, nothing read
+ * past the end, everything left over is an error. Slices point into the message. */
 #ifndef PG_PGOUTPUT_H
 #define PG_PGOUTPUT_H
 
@@ -21,7 +21,8 @@ enum pgoutput_kind {
     PGOUTPUT_MESSAGE = 'M',
 };
 
-/* TupleData: `image` is a row image as pg/relation.h defines it (the bytes after the column count). */
+/* TupleData: `image` is a row image as pg/relation.h defines it (the bytes after the column
+ * count). */
 struct pgoutput_tuple {
     uint16_t column_count;
     struct slice image;
@@ -60,7 +61,7 @@ struct pgoutput_message {
         } delete;
         struct {
             uint32_t count;
-            uint8_t options; /* 1 CASCADE, 2 RESTART IDENTITY */
+            uint8_t options;   /* 1 CASCADE, 2 RESTART IDENTITY */
             struct slice oids; /* count * 4 bytes, big-endian */
         } truncate;
         struct {
@@ -74,7 +75,8 @@ struct pgoutput_message {
 
 PGS_CHECKED int pgoutput_decode(struct slice bytes, struct pgoutput_message *m,
                                 struct pgs_err *err);
-/* The table a Relation message describes: columns with name, type, typmod and key flag; attnum 0. */
+/* The table a Relation message describes: columns with name, type, typmod and key flag; attnum
+ * 0. */
 PGS_CHECKED int pgoutput_relation(const struct pgoutput_message *m, struct arena *arena,
                                   struct relation **r, struct pgs_err *err);
 

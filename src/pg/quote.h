@@ -1,6 +1,7 @@
 /* quote.h: the one place where SQL text is quoted (by libpq, in the connection's encoding rules).
  *
- * All append to a buf. Identifiers are always quoted, so that quote_all_identifiers changes nothing. */
+ * All append to a buf. Identifiers are always quoted, so that quote_all_identifiers changes
+ * nothing. */
 #ifndef PG_QUOTE_H
 #define PG_QUOTE_H
 

@@ -1,6 +1,6 @@
-/* relation.h: what pgstrata knows of a table: its columns as they are published, its identity, and how
- * its rows find their tenant (the route, DESIGN 5). Plain values; text lives in the arena they came from.
- */
+/* relation.h: what pgstrata knows of a table: its columns as they are published, its identity, and
+ * how its rows find their tenant (the route, DESIGN 5). Plain values; text lives in the arena they
+ * came from. */
 #ifndef PG_RELATION_H
 #define PG_RELATION_H
 
@@ -20,13 +20,13 @@ PGS_CHECKED int route_parse(const char *text, enum route *route, struct pgs_err 
 
 struct column {
     struct slice name;
-    int16_t attnum;        /* 0: not known (came from a Relation message) */
+    int16_t attnum; /* 0: not known (came from a Relation message) */
     uint32_t type_oid;
     int32_t typmod;
     struct slice type_name; /* format_type, schema-qualified where needed, as SQL wants it */
-    bool key;              /* part of the replica identity used as the row key */
+    bool key;               /* part of the replica identity used as the row key */
     bool not_null;
-    char identity;         /* 'a' always, 'd' by default, 0 none */
+    char identity;          /* 'a' always, 'd' by default, 0 none */
     struct slice collation; /* qualified and quoted, or SLICE_NULL for the type's default */
 };
 
@@ -55,24 +55,26 @@ struct relation {
  * First 8 bytes, big-endian, of SHA-256 over a canonical encoding (docs/format.md). */
 uint64_t relation_shape_id(const struct relation *r);
 
-/* Same published columns as seen in a Relation message (names, types, key flags; attnums ignored). */
+/* Same published columns as seen in a Relation message (names, types, key flags; attnums
+ * ignored). */
 bool relation_matches(const struct relation *known, const struct relation *message);
 
 struct relation *relation_dup(struct arena *arena, const struct relation *r);
 
-/* JSON object of a relation, ASCII only (DDL messages, log entries): {"oid","schema","name","identity",
- * "route","tenant_column","tenants_table","columns":[{"name","attnum","type","typmod","type_name","key",
- * "not_null","identity","collation"}]}. Parsing checks everything; PGS_E_CORRUPT. */
+/* JSON object of a relation, ASCII only (DDL messages, log entries): {"oid", "schema", "name",
+ * "identity", "route", "tenant_column", "tenants_table", "columns": [{"name", "attnum", "type",
+ * "typmod", "type_name", "key", "not_null", "identity", "collation"}]}. Parsing checks everything;
+ * PGS_E_CORRUPT. */
 void relation_to_json(const struct relation *r, struct buf *out);
 PGS_CHECKED int relation_from_json(struct slice json, struct arena *arena, struct relation **r,
                                    struct pgs_err *err);
 
 /* --- keys and row images: the two encodings that every layer shares (docs/format.md) ---
  *
- * Row image: the columns in order, as pgoutput's TupleData has them after its count: 'n' (NULL) | 'u'
- * (unchanged TOAST: carried from the previous version) | 't' int32 size, text bytes.
- * Key: the key columns in order, each 0x01 for NULL, or 0x02, text bytes, 0x00 (text holds no NUL), so
- * that bytewise order is well defined and no key is a prefix of another. */
+ * Row image: the columns in order, as pgoutput's TupleData has them after its count: 'n' (NULL) |
+ * 'u' (unchanged TOAST: carried from the previous version) | 't' int32 size, text bytes.
+ * Key: the key columns in order, each 0x01 for NULL, or 0x02, text bytes, 0x00 (text holds no NUL),
+ * so that bytewise order is well defined and no key is a prefix of another. */
 #define ROW_NULL 'n'
 #define ROW_UNCHANGED 'u'
 #define ROW_TEXT 't'

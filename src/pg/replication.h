@@ -26,8 +26,8 @@ struct slot_created {
     pgs_lsn consistent_point;
     char snapshot[64]; /* exported snapshot's name; empty without export */
 };
-/* temporary + export for bases; permanent (FAILOVER on 17+) for the archiver's slot. The snapshot lives
- * until the next command on this connection. */
+/* temporary + export for bases; permanent (FAILOVER on 17+) for the archiver's slot. The snapshot
+ * lives until the next command on this connection. */
 PGS_CHECKED int replication_create_slot(struct pg_conn *c, const char *name, bool temporary,
                                         bool export_snapshot, struct slot_created *created,
                                         struct pgs_err *err);
@@ -54,8 +54,8 @@ PGS_CHECKED int replication_read(struct pg_conn *c, struct replication_message *
 /* Waits until the socket or `wake_fd` (-1: none) is readable, or timeout_ms. */
 PGS_CHECKED int replication_poll(struct pg_conn *c, int wake_fd, int timeout_ms,
                                  struct pgs_err *err);
-/* Standby status update: written, flushed and applied are all `confirmed` for us, so that our walsender
- * never looks ahead of the archive. */
+/* Standby status update: written, flushed and applied are all `confirmed` for us, so that our
+ * walsender never looks ahead of the archive. */
 PGS_CHECKED int replication_status(struct pg_conn *c, pgs_lsn confirmed, bool request_reply,
                                    struct pgs_err *err);
 /* Ends the stream (CopyDone), takes what remains. */

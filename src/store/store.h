@@ -1,7 +1,7 @@
 /* store.h: where objects live: plain files now, S3 and others behind the same few functions.
  *
- * Names are '/'-separated, relative, of [A-Za-z0-9._-] segments; no segment is "." or ".."; at most 512
- * bytes. Objects are immutable by convention: nothing in pgstrata overwrites one, except with
+ * Names are '/'-separated, relative, of [A-Za-z0-9._-] segments; no segment is "." or ".."; at most
+ * 512 bytes. Objects are immutable by convention: nothing in pgstrata overwrites one, except with
  * store_put where its header says so (the boundary object).
  *
  * A store may be used by several threads at once; an upload belongs to one thread.
@@ -11,9 +11,10 @@
  *   durability  when put, put_if_absent or upload_finish answer 0, the object survives power loss
  *   absence     get, head of an absent object: PGS_NONE, *out unchanged; delete of one: 0
  *   repetition  put of the same bytes twice is harmless; put_if_absent on a taken name is PGS_NONE
- *   failure     PGS_E_STORE; afterwards a put may or may not have happened (a lost answer), so callers
- *               of put_if_absent compare what is there with what they wrote
- *   order       list is in bytewise order of names and sees every put that answered before it began */
+ *   failure     PGS_E_STORE; afterwards a put may or may not have happened (a lost answer), so
+ *               callers of put_if_absent compare what is there with what they wrote
+ *   order       list is in bytewise order of names and sees every put that answered before it began
+ */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
@@ -65,8 +66,8 @@ struct store_upload {
     struct store *store;
 };
 
-/* `url` is a folder (absolute or relative) or file:///folder; other schemes are PGS_E_USAGE for now.
- * The folder is created (0700) when its parent exists. */
+/* `url` is a folder (absolute or relative) or file:///folder; other schemes are PGS_E_USAGE for
+ * now. The folder is created (0700) when its parent exists. */
 PGS_CHECKED int store_open(const char *url, struct store **store, struct pgs_err *err);
 void store_close(struct store *s); /* accepts NULL */
 
@@ -86,12 +87,11 @@ PGS_CHECKED int store_list(struct store *s, const char *prefix, const char *afte
                            store_list_fn *fn, void *context, struct pgs_err *err);
 PGS_CHECKED int store_remove(struct store *s, const char *name, struct pgs_err *err);
 
-/* Streams an object of unknown size: begin -> write... -> finish | abort. Visible at finish only. The
- * handle ends with finish (whatever it answers) and with abort (accepts NULL). */
+/* Streams an object of unknown size: begin -> write... -> finish | abort. Visible at finish only.
+ * The handle ends with finish (whatever it answers) and with abort (accepts NULL). */
 PGS_CHECKED int store_upload_begin(struct store *s, const char *name, struct store_upload **upload,
                                    struct pgs_err *err);
-PGS_CHECKED int store_upload_write(struct store_upload *u, struct slice bytes,
-                                   struct pgs_err *err);
+PGS_CHECKED int store_upload_write(struct store_upload *u, struct slice bytes, struct pgs_err *err);
 PGS_CHECKED int store_upload_finish(struct store_upload *u, struct pgs_err *err);
 void store_upload_abort(struct store_upload *u);
 
@@ -99,8 +99,8 @@ void store_upload_abort(struct store_upload *u);
  * `inner` open; it must outlive the view. */
 PGS_CHECKED int store_open_prefix(struct store *inner, const char *prefix, struct store **store,
                                   struct pgs_err *err);
-/* Creates a scratch object twice; the second create must be refused. PGS_E_REFUSED when the store does
- * not fence (DESIGN 8). */
+/* Creates a scratch object twice; the second create must be refused. PGS_E_REFUSED when the store
+ * does not fence (DESIGN 8). */
 PGS_CHECKED int store_probe(struct store *s, struct pgs_err *err);
 
 #endif

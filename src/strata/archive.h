@@ -1,7 +1,7 @@
 /* archive.h: what the archive can answer: tables and their shapes over time, coverage, targets.
  *
- * A read-only view of the log as it was at open or the last refresh. One thread at a time. History is
- * ordered by (era, LSN); every position below is of the current era unless an era is named. */
+ * A read-only view of the log as it was at open or the last refresh. One thread at a time. History
+ * is ordered by (era, LSN); every position below is of the current era unless an era is named. */
 #ifndef STRATA_ARCHIVE_H
 #define STRATA_ARCHIVE_H
 
@@ -32,8 +32,8 @@ struct archive_table {
     pgs_lsn from;
     const struct relation *relation;
 };
-/* Tables with a shape known at `cut` (the newest with from <= cut, or the oldest if none) and not dropped
- * before it, by (schema, name). cut 0: at the end. */
+/* Tables with a shape known at `cut` (the newest with from <= cut, or the oldest if none) and not
+ * dropped before it, by (schema, name). cut 0: at the end. */
 PGS_CHECKED int archive_tables(struct archive *a, pgs_lsn cut, struct arena *arena,
                                const struct archive_table **tables, size_t *count,
                                struct pgs_err *err);
@@ -46,7 +46,15 @@ struct cut {
     struct pgs_moment first_undone; /* lsn: its commit_lsn; none when nothing came after */
 };
 
-enum target_kind { TARGET_TIME, TARGET_LSN, TARGET_XID, TARGET_NAME, TARGET_BEFORE_LSN, TARGET_BEFORE_XID, TARGET_END };
+enum target_kind {
+    TARGET_TIME,
+    TARGET_LSN,
+    TARGET_XID,
+    TARGET_NAME,
+    TARGET_BEFORE_LSN,
+    TARGET_BEFORE_XID,
+    TARGET_END
+};
 struct target {
     enum target_kind kind;
     bool exclusive; /* with time, xid, name */
@@ -55,9 +63,10 @@ struct target {
     uint64_t xid; /* 32-bit values match the newest transaction with these low bits */
     struct slice name;
 };
-/* Resolves as DESIGN 6 says. PGS_E_NOT_FOUND (xid, name, before-lsn that is no commit), PGS_E_REFUSED
- * (beyond the end: code "future"; before the archive; commit times that run backwards by more than
- * 10 s around the cut: both LSNs named). `now` is the server's clock at the flush barrier. */
+/* Resolves as DESIGN 6 says. PGS_E_NOT_FOUND (xid, name, before-lsn that is no commit),
+ * PGS_E_REFUSED (beyond the end: code "future"; before the archive; commit times that run backwards
+ * by more than 10 s around the cut: both LSNs named). `now` is the server's clock at the flush
+ * barrier. */
 PGS_CHECKED int archive_resolve(struct archive *a, const struct target *target, pgs_time now,
                                 struct cut *cut, struct pgs_err *err);
 /* The transaction with this commit LSN, into `arena`. PGS_NONE: not there. */
@@ -65,9 +74,9 @@ PGS_CHECKED int archive_txn(struct archive *a, pgs_lsn commit_lsn, struct arena 
                             struct txn *txn, struct pgs_err *err);
 
 /* --- coverage --- */
-/* The base and range to answer for a table over [from, to]: the newest usable base at or before `from`,
- * with no break in [base, to). PGS_E_REFUSED code "outside_coverage" with nearest moments, naming
- * table and reason. Same shape over all of [base, to), by construction of breaks. */
+/* The base and range to answer for a table over [from, to]: the newest usable base at or before
+ * `from`, with no break in [base, to). PGS_E_REFUSED code "outside_coverage" with nearest moments,
+ * naming table and reason. Same shape over all of [base, to), by construction of breaks. */
 struct coverage {
     pgs_lsn base_lsn;
     uint64_t shape_id;
@@ -77,8 +86,8 @@ struct coverage {
 };
 PGS_CHECKED int archive_coverage(struct archive *a, uint32_t table_oid, pgs_lsn from, pgs_lsn to,
                                  struct coverage *coverage, struct pgs_err *err);
-/* Breaks as status shows them (merged, closed ones with their end), in LSN order. covered_again: the
- * first base after it, 0 none. */
+/* Breaks as status shows them (merged, closed ones with their end), in LSN order. covered_again:
+ * the first base after it, 0 none. */
 struct archive_gap {
     pgs_lsn begin, end;
     uint32_t table_oid; /* 0: every table */
@@ -95,10 +104,10 @@ PGS_CHECKED int archive_tenants(struct archive *a, struct arena *arena, struct s
 PGS_CHECKED int archive_has_tenant(struct archive *a, struct slice tenant, bool *has,
                                    struct pgs_err *err);
 
-/* Segments that can hold versions with commit LSN in the range, opened and cached by the archive. */
-PGS_CHECKED int archive_segments(struct archive *a, struct pgs_lsn_range range,
-                                 struct arena *arena, struct segment ***segments, size_t *count,
-                                 struct pgs_err *err);
+/* Segments that can hold versions with commit LSN in the range, opened and cached by the
+ * archive. */
+PGS_CHECKED int archive_segments(struct archive *a, struct pgs_lsn_range range, struct arena *arena,
+                                 struct segment ***segments, size_t *count, struct pgs_err *err);
 /* The segments of a base, opened and cached. */
 PGS_CHECKED int archive_base_segments(struct archive *a, const struct coverage *coverage,
                                       struct arena *arena, struct segment ***segments,

@@ -1,8 +1,8 @@
 /* log_entry.h: one entry of the archive's log: what becomes visible at once, and its encoding.
  *
  * An entry is text: a JSON object, a newline, then the MAC line over everything before it
- * (docs/format.md). It names the MAC of the entry before it, so that none can be changed, removed or
- * put in between unseen. mac_alg 0 is SHA-256: damage is detected, tampering is not. */
+ * (docs/format.md). It names the MAC of the entry before it, so that none can be changed, removed
+ * or put in between unseen. mac_alg 0 is SHA-256: damage is detected, tampering is not. */
 #ifndef STRATA_LOG_ENTRY_H
 #define STRATA_LOG_ENTRY_H
 
@@ -36,12 +36,12 @@ struct log_base { /* exact state at lsn: versions after it have commit LSN >= ls
     uint32_t *segments; /* indexes into the entry's segments; none for an empty table */
     size_t segment_count;
 };
-/* Between begin and end the archive cannot vouch for the table: an answer at cut P from a base at B is
- * exact only if [B, P) meets no break. */
+/* Between begin and end the archive cannot vouch for the table: an answer at cut P from a base at B
+ * is exact only if [B, P) meets no break. */
 struct log_break {
     uint32_t table_oid; /* 0: every table */
     pgs_lsn begin;
-    pgs_lsn end; /* 0: still open; closed by a later break with the same table and begin */
+    pgs_lsn end;         /* 0: still open; closed by a later break with the same table and begin */
     struct slice code;   /* "gap", "shape_changed", "dropped", "identity_lost", "skipped" */
     struct slice reason; /* one sentence */
 };
@@ -65,7 +65,8 @@ struct log_entry {
     } writer;
     uint8_t previous_mac[32]; /* zeros in entry 1 */
     uint8_t mac[32];          /* of this entry; filled by encode and decode */
-    struct pgs_lsn_range range; /* everything committed with commit_end_lsn in (begin, end] is in here */
+    /* Everything committed with commit_end_lsn in (begin, end] is in here. */
+    struct pgs_lsn_range range;
     pgs_time time_min, time_max; /* commit times; PGS_TIME_NONE: no transaction */
     pgs_time created;
     struct slice reason;

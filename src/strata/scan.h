@@ -3,9 +3,9 @@
  *     scan_open -> scan_next... -> scan_close           every version, tombstones too
  *     state_open -> state_next... -> state_close        the rows as they were at one cut
  *
- * Versions come in (key, commit LSN, sequence) order. Deletes and truncates of SCOPE_TOMBSTONES come
- * where they apply to a key the tenant has, as versions of that key; blocks of them that cannot hold a
- * key of the tenant are not read. Who knows the bound decides when to stop. */
+ * Versions come in (key, commit LSN, sequence) order. Deletes and truncates of SCOPE_TOMBSTONES
+ * come where they apply to a key the tenant has, as versions of that key; blocks of them that
+ * cannot hold a key of the tenant are not read. Who knows the bound decides when to stop. */
 #ifndef STRATA_SCAN_H
 #define STRATA_SCAN_H
 
@@ -13,7 +13,7 @@
 
 struct scan;
 struct scan_opts {
-    struct tenant tenant; /* SCOPE_TENANT or SCOPE_SHARED */
+    struct tenant tenant;            /* SCOPE_TENANT or SCOPE_SHARED */
     const struct coverage *coverage; /* must outlive the scan */
     uint32_t table_oid;
     pgs_lsn to; /* versions with commit LSN < to; and >= coverage->base_lsn, plus the base */
@@ -25,12 +25,11 @@ PGS_CHECKED int scan_open(struct archive *a, const struct scan_opts *opts, struc
                           struct pgs_err *err);
 /* *v is valid until the next call. from_base: it is a row of the base, older than every change.
  * PGS_NONE: no more. */
-PGS_CHECKED int scan_next(struct scan *s, struct version *v, bool *from_base,
-                          struct pgs_err *err);
+PGS_CHECKED int scan_next(struct scan *s, struct version *v, bool *from_base, struct pgs_err *err);
 void scan_close(struct scan *s); /* accepts NULL */
 
-/* Keys of the tenant's table that changed at commit LSN in [from, to), sorted, without duplicates, from
- * changes alone (no base is read). Keys of SCOPE_TOMBSTONES are included whoever holds them;
+/* Keys of the tenant's table that changed at commit LSN in [from, to), sorted, without duplicates,
+ * from changes alone (no base is read). Keys of SCOPE_TOMBSTONES are included whoever holds them;
  * *truncated: a truncate is among the changes, so every key may have changed. */
 PGS_CHECKED int scan_changed_keys(struct archive *a, const struct tenant *tenant,
                                   uint32_t table_oid, struct pgs_lsn_range range,
@@ -41,7 +40,7 @@ PGS_CHECKED int scan_changed_keys(struct archive *a, const struct tenant *tenant
 /* Applies versions of one key in order: carries 'u' fields over, ends with deletes. */
 struct fold;
 struct fold *fold_new(size_t column_count, struct budget *budget);
-void fold_free(struct fold *f); /* accepts NULL */
+void fold_free(struct fold *f);  /* accepts NULL */
 void fold_reset(struct fold *f); /* before a new key: no row */
 /* PGS_E_REFUSED code "unresolved_toast" when an 'u' field has nothing to carry. */
 PGS_CHECKED int fold_apply(struct fold *f, const struct version *v, struct pgs_err *err);
@@ -56,8 +55,8 @@ struct state_row {
     pgs_lsn commit_lsn; /* of the newest version applied; 0: from the base */
 };
 /* Rows at the cut opts->to, in key order. With opts->keys: one answer per key that ever existed for
- * the tenant, gone ones with fields NULL; without: rows that exist. 'u' fields are resolved across key
- * changes too. */
+ * the tenant, gone ones with fields NULL; without: rows that exist. 'u' fields are resolved across
+ * key changes too. */
 PGS_CHECKED int state_open(struct archive *a, const struct scan_opts *opts, struct state **s,
                            struct pgs_err *err);
 PGS_CHECKED int state_next(struct state *s, struct state_row *row, struct pgs_err *err);

@@ -3,10 +3,10 @@
  *     header | block... | directory page... | transaction table | footer | trailer
  *
  * A block holds versions of one run, zstd-compressed, with its own checksum. A directory page lists
- * runs in (scope, tenant, table, shape) order, each with its blocks (offset, sizes, versions, LSN range,
- * first and last key); the footer indexes the pages by their first run, so that a reader finds one
- * tenant's table with two small reads, whatever the number of tenants. Every block, page and footer
- * carries cipher_id and key_id (0: none). */
+ * runs in (scope, tenant, table, shape) order, each with its blocks (offset, sizes, versions, LSN
+ * range, first and last key); the footer indexes the pages by their first run, so that a reader
+ * finds one tenant's table with two small reads, whatever the number of tenants. Every block, page
+ * and footer carries cipher_id and key_id (0: none). */
 #ifndef STRATA_SEGMENT_H
 #define STRATA_SEGMENT_H
 
@@ -29,7 +29,8 @@ struct segment_info {
     char name[SEGMENT_NAME_MAX];
     uint64_t size;
     uint8_t sha256[32]; /* of the whole object */
-    struct pgs_lsn_range lsn; /* commit LSNs of its versions and transactions: first, last + 1; 0,0 none */
+    struct pgs_lsn_range
+        lsn; /* commit LSNs of its versions and transactions: first, last + 1; 0,0 none */
     pgs_time time_min, time_max; /* commit times of its transaction table; PGS_TIME_NONE: none */
     uint64_t version_count, txn_count, raw_bytes;
 };
@@ -38,13 +39,13 @@ struct segment_info {
  *
  *     new -> (run_begin -> add... )... -> txn... -> finish | abort      (both free the writer)
  *
- * Runs come in order, versions in order within a run, transactions in commit-LSN order: asserted, since
- * the merge relies on it. One thread. Holds two blocks and the directory in memory. */
+ * Runs come in order, versions in order within a run, transactions in commit-LSN order: asserted,
+ * since the merge relies on it. One thread. Holds two blocks and the directory in memory. */
 struct segment_writer;
 
 struct segment_opts {
-    size_t block_bytes;   /* 0: SEGMENT_BLOCK_BYTES */
-    int compression;      /* zstd level; 0: 1 */
+    size_t block_bytes;    /* 0: SEGMENT_BLOCK_BYTES */
+    int compression;       /* zstd level; 0: 1 */
     struct budget *budget; /* may be NULL */
 };
 
@@ -92,7 +93,8 @@ struct run_ref {
 PGS_CHECKED int segment_find(struct segment *s, const struct tenant *tenant, uint32_t table_oid,
                              struct arena *arena, struct run_ref **runs, size_t *count,
                              struct pgs_err *err);
-/* All runs in order, page by page: PGS_NONE at the end. *position starts at 0. For verify and lists. */
+/* All runs in order, page by page: PGS_NONE at the end. *position starts at 0. For verify and
+ * lists. */
 PGS_CHECKED int segment_page(struct segment *s, size_t *position, struct arena *arena,
                              struct run_ref **runs, size_t *count, struct pgs_err *err);
 /* The transaction table, into `arena`. */
@@ -101,13 +103,13 @@ PGS_CHECKED int segment_txns(struct segment *s, struct arena *arena, struct txn 
 
 /* Versions of one run in order, block by block. `segment` and `run` must outlive it. */
 struct run_cursor;
-PGS_CHECKED int run_cursor_open(struct segment *s, const struct run_ref *run,
-                                struct run_cursor **c, struct pgs_err *err);
+PGS_CHECKED int run_cursor_open(struct segment *s, const struct run_ref *run, struct run_cursor **c,
+                                struct pgs_err *err);
 void run_cursor_close(struct run_cursor *c); /* accepts NULL */
 /* *v is valid until the next call on this cursor. PGS_NONE: no more. */
 PGS_CHECKED int run_cursor_next(struct run_cursor *c, struct version *v, struct pgs_err *err);
-/* The next `next` gives the first version at or after the current place whose key is >= key; blocks that
- * cannot hold it are not read. Never goes back. */
+/* The next `next` gives the first version at or after the current place whose key is >= key; blocks
+ * that cannot hold it are not read. Never goes back. */
 PGS_CHECKED int run_cursor_seek(struct run_cursor *c, struct slice key, struct pgs_err *err);
 
 /* Reads every byte: object checksum against `expected`, block checksums, order, directory against

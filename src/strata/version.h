@@ -1,8 +1,8 @@
 /* version.h: the atom of the archive, and whose it is.
  *
- * A version is one row image at one commit. Its place in history is (commit LSN, sequence): commit LSN is
- * where the commit record starts, sequence counts the changes and messages of that transaction from 1.
- * Nothing is ever ordered by a change's own LSN (DESIGN 4.2). */
+ * A version is one row image at one commit. Its place in history is (commit LSN, sequence): commit
+ * LSN is where the commit record starts, sequence counts the changes and messages of that
+ * transaction from 1. Nothing is ever ordered by a change's own LSN (DESIGN 4.2). */
 #ifndef STRATA_VERSION_H
 #define STRATA_VERSION_H
 
@@ -13,8 +13,8 @@
 enum scope {
     SCOPE_TENANT = 0, /* of the tenant whose key is `tenant` */
     SCOPE_SHARED = 1, /* `_shared`: shared tables, and rows whose tenant is NULL; tenant is empty */
-    /* Of no tenant in particular: deletes whose identity lacks the tenant, and truncates. They apply
-     * to whoever holds the key. tenant is empty. */
+    /* Of no tenant in particular: deletes whose identity lacks the tenant, and truncates. They
+     * apply to whoever holds the key. tenant is empty. */
     SCOPE_TOMBSTONES = 2,
 };
 
@@ -33,8 +33,8 @@ enum version_op {
     VERSION_TRUNCATE = 'T', /* SCOPE_TOMBSTONES, key empty: ends every older version of the table */
     /* The row left for another tenant: a delete for this one. row: empty. */
     VERSION_MOVED_OUT = 'M',
-    /* The row came from tenant `row` (text), whose version of the same key carries this one's 'u' fields.
-     * Follows the version it explains. */
+    /* The row came from tenant `row` (text), whose version of the same key carries this one's 'u'
+     * fields. Follows the version it explains. */
     VERSION_MOVED_IN = 'L',
 };
 
@@ -64,8 +64,8 @@ struct txn {
     pgs_lsn commit_lsn;     /* start of the commit record */
     pgs_lsn commit_end_lsn; /* its end */
     pgs_time commit_time;
-    uint64_t xid;       /* 64-bit */
-    struct slice actor; /* pgstrata.set_actor; SLICE_NULL: none */
+    uint64_t xid;            /* 64-bit */
+    struct slice actor;      /* pgstrata.set_actor; SLICE_NULL: none */
     struct slice restore_id; /* the restore that wrote it; SLICE_NULL: none */
 };
 

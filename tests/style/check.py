@@ -150,6 +150,7 @@ def rule_banned_calls(path, text):
 # --- Text -----------------------------------------------------------------------------------------
 CODE = (".c", ".h", ".py", ".sh", ".sql", ".cmake", "CMakeLists.txt", "Makefile", ".ci/run", ".service")
 TEXT = CODE + (".md", ".json", ".ini", ".yml", ".yaml", ".toml", ".conf", ".html", ".css", ".js")
+COLUMNS = 100
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX|HA" r"CK)\b")
 MACHINE_PATH = re.compile(r"(?<![\w.$})-])/(work|root|home/\w+|Users/\w+)/")
 
@@ -170,6 +171,8 @@ def rule_text(path, text):
             yield number, "trailing space"
         if path.endswith(CODE) and UNFINISHED.search(line):
             yield number, "unfinished business: finish it, or open an issue"
+        if path.endswith((".c", ".h")) and len(line) > COLUMNS:
+            yield number, f"{len(line)} columns, not {COLUMNS}"
         if MACHINE_PATH.search(line):
             yield number, "a path of somebody's machine"
 

@@ -77,6 +77,7 @@ def test_lines_keep_their_numbers_behind_comments():
     ("a\r\n", 1),
     ("a", 1),
     ("a\n\n", 2),
+    ("/* " + "a" * 95 + " */\n", 1),
     ("/* TO" "DO: later */\n", 1),
     ("a\n/* FIX" "ME */\n", 2),
     ("/* X" "XX */\n", 1),
