@@ -17,6 +17,8 @@
 #include "pg/setup.h"
 #include "strata/alog.h"
 
+struct archive;
+
 struct archiver_opts {
     struct pg_target target;
     struct setup_opts setup;   /* rules, slot name */

@@ -29,6 +29,19 @@ check_format() {
     "$(tool clang-format)" --dry-run -Werror --ferror-limit=3 "${c_files[@]}"
 }
 
+# A header brings what it needs: including it alone is enough.
+check_headers() {
+    local header rc=0
+    for header in "${c_files[@]}"; do
+        [[ $header == *.h && $header != */banned.h ]] || continue
+        # shellcheck disable=SC2046 # a list of flags
+        printf '#include "%s"\n' "$header" | gcc -x c -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror \
+            -fsyntax-only -I. -Isrc -Iinclude -Itests/unit \
+            $(pkg-config --cflags libpq libzstd libcrypto jansson cmocka) - || rc=1
+    done
+    return $rc
+}
+
 check_shell() {
     shellcheck -x --severity=warning "${scripts[@]}"
 }
@@ -65,6 +78,7 @@ esac
 
 step style /usr/bin/python3 tests/style/check.py
 step format check_format
+step headers check_headers
 if command -v shellcheck >/dev/null; then
     step shellcheck check_shell
 fi
