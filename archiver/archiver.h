@@ -15,7 +15,7 @@
 #define ARCHIVER_ARCHIVER_H
 
 #include "pg/setup.h"
-#include "strata/alog.h"
+#include "strata/archive.h"
 
 struct archive;
 
@@ -75,10 +75,5 @@ struct base_result {
 PGS_CHECKED int archiver_base_now(const struct archiver_opts *opts, int64_t timeout_ms,
                                   struct arena *arena, struct base_result *result,
                                   struct pgs_err *err);
-
-/* `pgstrata flush`: the barrier. Emits the message, waits until it is archived. *end: its
- * position. */
-PGS_CHECKED int archiver_flush_now(struct pg_conn *c, struct archive *archive, int64_t timeout_ms,
-                                   pgs_lsn *end, struct pgs_err *err);
 
 #endif

@@ -44,8 +44,7 @@ PGS_CHECKED int setup_check_server(struct pg_conn *c, struct arena *arena,
  * failure undoes what this call made outside transactions (the slot) and names what remains. */
 PGS_CHECKED int setup_run(struct pg_conn *c, const struct pg_target *target,
                           const struct setup_opts *opts, struct arena *arena, struct buf *script,
-                          struct catalog *catalog, struct findings *findings,
-                          struct pgs_err *err);
+                          struct catalog *catalog, struct findings *findings, struct pgs_err *err);
 /* As setup shows it, any time, plus drift: tables not published, triggers missing or disabled, slot
  * lost. With opts->fix mends. PGS_NONE-free: the caller judges findings. */
 PGS_CHECKED int setup_doctor(struct pg_conn *c, const struct pg_target *target,
@@ -61,6 +60,9 @@ PGS_CHECKED int setup_teardown(struct pg_conn *c, const struct setup_opts *opts,
 PGS_CHECKED int setup_sync_tables(struct pg_conn *c, const struct setup_opts *opts,
                                   struct arena *arena, struct catalog *catalog,
                                   struct pgs_err *err);
+
+/* Applies the migrations that schema pgstrata lacks, each in its transaction. *applied: how many. */
+PGS_CHECKED int setup_migrate(struct pg_conn *c, int *applied, struct pgs_err *err);
 
 /* --- schema pgstrata's small values --- */
 /* pgstrata.settings: "archive_id" and kin. PGS_NONE: no such row or schema. */
