@@ -24,16 +24,8 @@ case "${STORE:-file}" in
     *) fail "STORE=$STORE: unknown store" "file is the only one so far" ;;
 esac
 
-if [ -z "${PGSTRATA:-}" ]; then
-    for candidate in "$root"/build/release/pgstrata "$root"/build/release/*/pgstrata \
-                     "$root"/build/release/*/*/pgstrata "$root"/build/pgstrata; do
-        if [ -f "$candidate" ] && [ -x "$candidate" ]; then
-            PGSTRATA=$candidate
-            break
-        fi
-    done
-fi
-[ -n "${PGSTRATA:-}" ] && [ -x "$PGSTRATA" ] ||
+PGSTRATA=${PGSTRATA:-$root/build/release/pgstrata}
+[ -x "$PGSTRATA" ] ||
     fail "no pgstrata binary" "\`make demo\` builds it first; or set PGSTRATA"
 
 if [ -z "${PG_BINDIR:-}" ]; then
