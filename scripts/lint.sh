@@ -11,8 +11,8 @@ tool() { # the version that .clang-format was written for, when there are severa
     command -v "$1-14" || command -v "$1"
 }
 
-mapfile -t c_files < <(git ls-files -co --exclude-standard '*.c' '*.h')
-mapfile -t scripts < <(git ls-files -co --exclude-standard '*.sh' '.ci/run')
+mapfile -t c_files < <(git -c 'safe.directory=*' ls-files -co --exclude-standard '*.c' '*.h')
+mapfile -t scripts < <(git -c 'safe.directory=*' ls-files -co --exclude-standard '*.sh' '.ci/run')
 failed=()
 step() { # name, command...
     local name=$1 start=$SECONDS

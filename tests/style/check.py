@@ -231,12 +231,21 @@ def check_ratchet(files, ceilings):
 RULES = [rule_include_arrows, rule_banned_calls, rule_text, rule_header_head]
 
 
+def names():
+    """The files Git knows or would add; without Git, as in an unpacked tarball, all but build/."""
+    # The checkout may belong to another user than the one who checks it, as in a container.
+    git = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard"],
+                         cwd=ROOT, capture_output=True, text=True)
+    if git.returncode == 0:
+        return sorted(filter(None, git.stdout.split("\0")))
+    files = (path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file())
+    return sorted(name for name in files if not name.startswith(("build/", ".git/")))
+
+
 def tree():
-    """The files Git knows or would add, as text. Binary files, as in a fuzz corpus, are left out."""
-    names = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, check=True,
-                           capture_output=True, text=True).stdout.split("\0")
+    """Name -> text. Binary files, as in a fuzz corpus, are left out."""
     files = {}
-    for name in sorted(filter(None, names)):
+    for name in names():
         path = ROOT / name
         if name == "LICENSE" or not path.is_file():
             continue
