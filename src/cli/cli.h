@@ -1,8 +1,9 @@
 /* cli.h: the command line: commands, their options, how they answer.
  *
- * A command is a row of a table: name, options, help, function. The function reads its options, calls
- * the layers below, prints a result on stdout (text, or one JSON object with --json) and returns 0 or a
- * negative kind; the top prints the error once and turns the kind into the exit code of DESIGN 10. */
+ * A command is a row of a table: name, options, help, function. The function reads its options,
+ * calls the layers below, prints a result on stdout (text, or one JSON object with --json) and
+ * returns 0 or a negative kind; the top prints the error once and turns the kind into the exit code
+ * of DESIGN 10. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
@@ -57,8 +58,9 @@ PGS_CHECKED int cli_milliseconds(const struct cli *cli, const char *name, int64_
 PGS_CHECKED int cli_list(const struct cli *cli, const char *name, const char *const **items,
                          size_t *count, struct pgs_err *err);
 
-/* The one of --target-time, --target-lsn, --target-xid, --target-name, --before-lsn, --before-xid that is
- * given, with --exclusive. PGS_E_USAGE when none (unless optional: then TARGET_END) or several. */
+/* The one of --target-time, --target-lsn, --target-xid, --target-name, --before-lsn, --before-xid
+ * that is given, with --exclusive. PGS_E_USAGE when none (unless optional: then TARGET_END) or
+ * several. */
 #define CLI_TARGET_OPTIONS                                                              \
     { "target-time", 0, "TIME", "the state at this time, e.g. 2026-01-15T10:30:00Z" },  \
         { "target-lsn", 0, "LSN", "the state at this WAL position" },                   \
@@ -74,8 +76,8 @@ PGS_CHECKED int cli_target(const struct cli *cli, bool optional, struct target *
 /* A TIME or LSN as --from, --to and --at take it. */
 PGS_CHECKED int cli_position(const char *text, struct target *target, struct pgs_err *err);
 
-/* A question on the terminal, when stdin and stderr are terminals and --yes is absent; else the answer is
- * yes. PGS_E_CANCELLED when declined. */
+/* A question on the terminal, when stdin and stderr are terminals and --yes is absent; else the
+ * answer is yes. PGS_E_CANCELLED when declined. */
 PGS_CHECKED int cli_confirm(const struct cli *cli, struct pgs_err *err, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* For what must never happen by accident: without a terminal --yes is required (PGS_E_REFUSED). */

@@ -288,8 +288,8 @@ file_key_read(const char *name, json_t *value, struct arena *arena, struct value
     return value_check(&keys[index], text, err);
 }
 
-/* The file holds a JSON object: any key of the environment, and "routes": {"schema.table": {"route":
- * "column" | "shared" | "excluded", "column": "..."}}. */
+/* The file holds a JSON object: any key of the environment, and "routes": {"schema.table":
+ * {"route": "column" | "shared" | "excluded", "column": "..."}}. */
 static int
 file_read(const char *path, struct arena *arena, struct values *values, struct catalog_rules *rules,
           struct pgs_err *err)

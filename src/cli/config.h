@@ -1,8 +1,8 @@
 /* config.h: where every setting comes from (DESIGN 10, Environment).
  *
- * Precedence: flag, then PGSTRATA_DSN, DB_*, libpq's PG*, then the config file; for other settings flag,
- * environment, config file, default. Unknown keys and bad values are errors that name the key. Everything
- * lives in the arena given. */
+ * Precedence: flag, then PGSTRATA_DSN, DB_*, libpq's PG*, then the config file; for other settings
+ * flag, environment, config file, default. Unknown keys and bad values are errors that name the
+ * key. Everything lives in the arena given. */
 #ifndef CLI_CONFIG_H
 #define CLI_CONFIG_H
 

@@ -282,7 +282,7 @@ run_flush(struct cli *cli, struct pgs_err *err)
         rc = cli_session(cli, &env, &s, err);
     if (rc == 0)
         rc = barrier_flush(s->conn, s->archive, env.timeout_ms, &end, NULL, err);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (cli->json)
         cli_print_json(json_pack("{s:o, s:o}", "archived_lsn", json_of_lsn(end), "archived_time",
@@ -355,7 +355,7 @@ run_tenant_list(struct cli *cli, struct pgs_err *err)
     int rc = cli_session(cli, &env, &s, err);
     if (rc == 0)
         rc = archive_tenants(s->archive, cli->arena, &tenants, &count, err);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     json_t *items = json_array();
     for (size_t i = 0; i < count; i++) {

@@ -8,9 +8,9 @@
 #include "pg/conn.h"
 #include "strata/archive.h"
 
-/* Emits the barrier on `c` (in no transaction) and waits. *end: the archive's end then; *server_now (may
- * be NULL): the server's clock at the message. PGS_E_NOT_RUNNING code "archiver_not_running" when it
- * was not archived in time; nothing changed. */
+/* Emits the barrier on `c` (in no transaction) and waits. *end: the archive's end then; *server_now
+ * (may be NULL): the server's clock at the message. PGS_E_NOT_RUNNING code "archiver_not_running"
+ * when it was not archived in time; nothing changed. */
 PGS_CHECKED int barrier_flush(struct pg_conn *c, struct archive *archive, int64_t timeout_ms,
                               pgs_lsn *end, pgs_time *server_now, struct pgs_err *err);
 
