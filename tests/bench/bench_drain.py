@@ -6,13 +6,12 @@ moment when the whole backlog is confirmed: for pgstrata that means durable in i
 for pg_recvlogical only that it was read. The load ends with a flush barrier, as `pgstrata flush`
 leaves it, so the end does not wait for the flush interval."""
 
-import os
 import subprocess
 import time
 
 import measure
 import tenants
-from cluster import BenchError, Sidecar, SlotWatch, running_cluster, stop_process, wait_for
+from rig import BenchError, Sidecar, SlotWatch, running_cluster, stop_process, wait_for
 
 ROWS = 3_000_000
 ROWS_PER_TRANSACTION = 100
@@ -27,15 +26,15 @@ def make_backlog(cluster, folder):
     cluster.sql("postgres", f"CREATE DATABASE {DATABASE}")
     cluster.sql(DATABASE, tenants.SCHEMA + tenants.insert_tenants(200)
                 + tenants.change_procedure(tenants.evenly(200)))
-    source = Sidecar(cluster, DATABASE, folder, slot=SLOT)
-    source.run("setup")
+    source = Sidecar(cluster, DATABASE, folder, SLOT)
+    source.setup()
     publication = cluster.value(DATABASE, "SELECT pubname FROM pg_publication")
     transactions = max(100, int(ROWS * tenants.SCALE) // ROWS_PER_TRANSACTION)
     cluster.sql(DATABASE, "ALTER DATABASE drain SET synchronous_commit = off")  # the load is not measured
     rows = cluster.value(DATABASE, "CALL change(%s)", (transactions,))
     cluster.sql(DATABASE, "ALTER DATABASE drain RESET synchronous_commit")
     # Nobody archives yet, so this fails; its barrier stays in the WAL and ends the backlog.
-    source.run("flush", "--timeout", "1s", check=False)
+    source.run("flush", "--timeout", "1s")
     end = cluster.wal_end()
     # Both programs learn that the end is reached from something that lies behind it.
     cluster.sql(DATABASE, "SELECT pg_logical_emit_message(true, 'bench', 'end'); CHECKPOINT")
@@ -43,18 +42,18 @@ def make_backlog(cluster, folder):
 
 
 def run_pgstrata(cluster, folder, slot, end):
-    sidecar = Sidecar(cluster, DATABASE, folder, slot=slot)
+    sidecar = Sidecar(cluster, DATABASE, folder, slot)
     watch = SlotWatch(cluster, slot)
     try:
-        sidecar.run("setup")
+        sidecar.setup()
         began = time.monotonic()
-        pid = sidecar.start("--no-initial-base")
+        pid = sidecar.start_serve("--no-initial-base")
 
         def drained():
             sidecar.check_alive()
             return watch.reached(end)
 
-        wait_for("pgstrata to drain the slot", SECONDS_MAX, drained)
+        wait_for("pgstrata to drain the slot", drained, SECONDS_MAX, sidecar.log_tail)
         seconds = time.monotonic() - began
         return seconds, measure.cpu_seconds(pid), watch.walsender_cpu_seconds
     finally:
@@ -63,14 +62,14 @@ def run_pgstrata(cluster, folder, slot, end):
 
 
 def run_peer(cluster, slot, end, publication):
-    words = [os.path.join(cluster.bindir, "pg_recvlogical"), "-d", cluster.dsn(DATABASE), "--slot", slot, "--start",
-             "--no-loop", "-f", "/dev/null", "--endpos", end, "-o", "proto_version=1",
-             "-o", f"publication_names={publication}", "-o", "messages=true"]
     watch = SlotWatch(cluster, slot)
     peer = None
     try:
         began = time.monotonic()
-        peer = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        peer = cluster.program("pg_recvlogical", "-d", cluster.dsn(DATABASE), "--slot", slot, "--start", "--no-loop",
+                               "-f", "/dev/null", "--endpos", end, "-o", "proto_version=1",
+                               "-o", f"publication_names={publication}", "-o", "messages=true",
+                               stderr=subprocess.PIPE, text=True)
         cpu = 0.0
 
         def ended():
@@ -80,7 +79,7 @@ def run_peer(cluster, slot, end, publication):
             watch.reached(end)
             return peer.poll() is not None
 
-        wait_for("pg_recvlogical to drain the slot", SECONDS_MAX, ended)
+        wait_for("pg_recvlogical to drain the slot", ended, SECONDS_MAX)
         seconds = time.monotonic() - began
         if peer.returncode != 0:
             raise BenchError(f"pg_recvlogical failed: {peer.stderr.read()}")

@@ -3,7 +3,7 @@ against the bound of DESIGN 4.5: budget + 64 MiB."""
 
 import measure
 import tenants
-from cluster import Sidecar, SlotWatch, running_cluster, wait_for
+from rig import Sidecar, SlotWatch, running_cluster, wait_for
 
 ROWS = 5_000_000
 DATABASE = "memory"
@@ -19,12 +19,11 @@ def run(folder, say):
     with running_cluster(folder, "memory") as cluster:
         cluster.sql("postgres", f"CREATE DATABASE {DATABASE}")
         cluster.sql(DATABASE, tenants.SCHEMA + tenants.insert_tenants(200))
-        sidecar = Sidecar(cluster, DATABASE, folder, slot=SLOT, PGSTRATA_MEMORY=f"{BUDGET_MIB}MiB")
+        sidecar = Sidecar(cluster, DATABASE, folder, SLOT, PGSTRATA_MEMORY=f"{BUDGET_MIB}MiB")
         watch = SlotWatch(cluster, SLOT)
         try:
-            sidecar.run("setup")
-            pid = sidecar.start()
-            sidecar.wait_streaming()
+            sidecar.start()
+            pid = sidecar.serve_pid
             cluster.sql(DATABASE, tenants.insert_rows("orders", 1, rows, tenants.evenly(200)))
             end = cluster.wal_end()
             say(f"{rows:,} rows written in one transaction")
@@ -33,7 +32,7 @@ def run(folder, say):
                 sidecar.check_alive()
                 return watch.reached(end)
 
-            wait_for("the transaction to be archived", SECONDS_MAX, through, every=0.1)
+            wait_for("the transaction to be archived", through, SECONDS_MAX, sidecar.log_tail, poll_s=0.1)
             peak = measure.peak_memory_bytes(pid) / MIB
             say(f"peak {peak:.0f} MiB, {measure.cpu_seconds(pid):.1f} s of CPU")
         finally:

@@ -2,13 +2,12 @@
 against pg_recvlogical attached with the same publication and options, in turns; and, for
 orientation, with nothing attached."""
 
-import os
 import re
 import subprocess
 
 import measure
 import tenants
-from cluster import BenchError, Sidecar, running_cluster, stop_process, wait_for
+from rig import BenchError, Sidecar, run_as_server, running_cluster, stop_process, wait_for
 
 DATABASE = "overhead"
 SLOT = "overhead"
@@ -32,16 +31,16 @@ COMMIT;
 
 
 def pgbench(cluster, script, seconds):
-    text = cluster.run("pgbench", "-h", cluster.sockets, "-U", "postgres", "-n", "-M", "prepared", "-f", script,
-                       "-c", str(CLIENTS), "-j", "2", "-T", str(seconds), DATABASE)
+    text = run_as_server([cluster.bindir / "pgbench", "-n", "-M", "prepared", "-f", script, "-c", CLIENTS, "-j", 2,
+                          "-T", seconds, cluster.dsn(DATABASE)])
     return float(re.search(r"^tps = ([0-9.]+)", text, re.MULTILINE).group(1))
 
 
 def with_sidecar(cluster, sidecar, script, seconds):
     """Attached and caught up first: a backlog of the other's turn must not count."""
-    pid = sidecar.start()
+    pid = sidecar.start_serve()
     try:
-        sidecar.wait_streaming()
+        sidecar.wait_ready()
         sidecar.flush()
         cpu = measure.cpu_seconds(pid)
         tps = pgbench(cluster, script, seconds)
@@ -53,12 +52,11 @@ def with_sidecar(cluster, sidecar, script, seconds):
 
 def with_peer(cluster, publication, script, seconds):
     cluster.sql(DATABASE, "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (PEER_SLOT,))
-    peer = subprocess.Popen(
-        [os.path.join(cluster.bindir, "pg_recvlogical"), "-d", cluster.dsn(DATABASE), "--slot", PEER_SLOT, "--start",
-         "--no-loop", "-f", "/dev/null", "-o", "proto_version=1", "-o", f"publication_names={publication}",
-         "-o", "messages=true"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peer = cluster.program("pg_recvlogical", "-d", cluster.dsn(DATABASE), "--slot", PEER_SLOT, "--start", "--no-loop",
+                           "-f", "/dev/null", "-o", "proto_version=1", "-o", f"publication_names={publication}",
+                           "-o", "messages=true", stderr=subprocess.DEVNULL)
     try:
-        wait_for("pg_recvlogical to attach", 30, lambda: cluster.value(
+        wait_for("pg_recvlogical to attach", lambda: cluster.value(
             "postgres", "SELECT active FROM pg_replication_slots WHERE slot_name = %s", (PEER_SLOT,)))
         cpu = measure.cpu_seconds(peer.pid)
         tps = pgbench(cluster, script, seconds)
@@ -67,7 +65,7 @@ def with_peer(cluster, publication, script, seconds):
         return tps, measure.cpu_seconds(peer.pid) - cpu
     finally:
         stop_process(peer)
-        wait_for("pg_recvlogical to detach", 30, lambda: not cluster.value(
+        wait_for("pg_recvlogical to detach", lambda: not cluster.value(
             "postgres", "SELECT active FROM pg_replication_slots WHERE slot_name = %s", (PEER_SLOT,)))
         cluster.sql(DATABASE, "SELECT pg_drop_replication_slot(%s)", (PEER_SLOT,))
 
@@ -80,16 +78,14 @@ def run(folder, say):
         cluster.sql(DATABASE, tenants.SCHEMA + tenants.insert_tenants(200)
                     + "".join(tenants.insert_rows(table, 1, ROWS, tenants.evenly(200)) for table in tenants.TABLES)
                     + tenants.TENANT_INDEXES + f"CREATE SEQUENCE next_item START {ROWS + 1}; ANALYZE; CHECKPOINT")
-        script = os.path.join(cluster.home, "workload.sql")
-        with open(script, "w", encoding="utf-8") as file:
-            file.write(SCRIPT)
-        os.chmod(script, 0o644)
+        script = cluster.folder / "workload.sql"
+        script.write_text(SCRIPT, encoding="utf-8")
         pgbench(cluster, script, max(2, seconds // 4))  # warms the caches
         alone = pgbench(cluster, script, seconds)
         say(f"nothing attached: {alone:,.0f} transactions/s")
-        sidecar = Sidecar(cluster, DATABASE, folder, slot=SLOT)
+        sidecar = Sidecar(cluster, DATABASE, folder, SLOT)
         try:
-            sidecar.run("setup")
+            sidecar.setup()
             publication = cluster.value(DATABASE, "SELECT pubname FROM pg_publication")
             for _ in range(PAIRS):
                 peers.append(with_peer(cluster, publication, script, seconds))

@@ -9,13 +9,11 @@ backup are taken at the same point, and all WAL is archived before the clock sta
 two processes, asynchronous WAL fetching and lz4, its quick settings. The accident is repeated before
 each run."""
 
-import os
-import subprocess
 import time
 
 import measure
 import tenants
-from cluster import BenchError, Cluster, Sidecar, running_cluster, wait_for
+from rig import BenchError, Cluster, Sidecar, run_as_server, running_cluster, wait_for
 
 DATABASE = "pitr"
 SLOT = "pitr"
@@ -33,29 +31,25 @@ class PgBackRest:
     """The repository, the commands, and the configuration they share, in one folder."""
 
     def __init__(self, cluster):
-        self.cluster = cluster
-        self.home = os.path.join(cluster.home, "pgbackrest")
-        self.conf = os.path.join(self.home, "pgbackrest.conf")
-        for name in ("", "repo", "log", "lock", "spool"):
-            path = os.path.join(self.home, name)
-            os.makedirs(path, mode=0o700, exist_ok=True)
-            cluster.give(path)
-        with open(self.conf, "w", encoding="utf-8") as conf:
-            conf.write("[global]\n"
-                       f"repo1-path={self.home}/repo\nlog-path={self.home}/log\n"
-                       f"lock-path={self.home}/lock\nspool-path={self.home}/spool\n"
-                       "compress-type=lz4\nprocess-max=2\nstart-fast=y\narchive-async=y\n"
-                       "repo1-retention-full=2\nlog-level-console=warn\n"
-                       "[bench]\n"
-                       f"pg1-path={cluster.data}\npg1-socket-path={cluster.sockets}\npg1-user=postgres\n")
-        os.chmod(self.conf, 0o644)
+        home = cluster.make_folder("pgbackrest")
+        for name in ("repo", "log", "lock", "spool"):
+            cluster.make_folder("pgbackrest", name)
+        self.conf = cluster.folder / "pgbackrest.conf"
+        self.conf.write_text(
+            "[global]\n"
+            f"repo1-path={home}/repo\nlog-path={home}/log\nlock-path={home}/lock\nspool-path={home}/spool\n"
+            "compress-type=lz4\nprocess-max=2\nstart-fast=y\narchive-async=y\n"
+            "repo1-retention-full=2\nlog-level-console=warn\n"
+            "[bench]\n"
+            f"pg1-path={cluster.data}\npg1-port={cluster.port}\npg1-socket-path={cluster.folder}\n"
+            "pg1-user=postgres\n", encoding="utf-8")
 
     def settings(self):
         return {"archive_mode": "on",
-                "archive_command": f"'pgbackrest --config={self.conf} --stanza=bench archive-push %p'"}
+                "archive_command": f"pgbackrest --config={self.conf} --stanza=bench archive-push %p"}
 
     def run(self, *words):
-        return self.cluster.run("/usr/bin/pgbackrest", f"--config={self.conf}", "--stanza=bench", *words)
+        return run_as_server(["/usr/bin/pgbackrest", f"--config={self.conf}", "--stanza=bench", *words])
 
 
 def fill(cluster):
@@ -67,9 +61,8 @@ def fill(cluster):
     for table, rows in ROWS.items():
         text = tenants.insert_rows(table, 1, max(1000, int(rows * tenants.SCALE)), tenants.unevenly(TENANTS),
                                    tenants.LONG_NOTE)
-        loads.append(subprocess.Popen(
-            [os.path.join(cluster.bindir, "psql"), "-qX", "-v", "ON_ERROR_STOP=1", "-c", text,
-             "-c", f"CREATE INDEX ON {table} (tenant_id)", cluster.dsn(DATABASE)], stdin=subprocess.DEVNULL))
+        loads.append(cluster.program("psql", "-qX", "-v", "ON_ERROR_STOP=1", "-c", text,
+                                     "-c", f"CREATE INDEX ON {table} (tenant_id)", cluster.dsn(DATABASE)))
     for load in loads:
         if load.wait() != 0:
             raise BenchError("loading the database failed")
@@ -121,7 +114,7 @@ def moment(cluster):
     """A time that no commit shares: a commit before it, none at it, the next well after it."""
     def pause():
         end = time.monotonic() + 0.2
-        wait_for("the clock", 5, lambda: time.monotonic() > end)
+        wait_for("the clock", lambda: time.monotonic() > end)
     pause()
     answer = cluster.value(DATABASE, "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC',"
                                      " 'YYYY-MM-DD HH24:MI:SS.US') || '+00'")
@@ -131,13 +124,13 @@ def moment(cluster):
 
 def run_pgstrata(sidecar, tenant, target):
     began = time.monotonic()
-    answer = sidecar.run("pitr", "-t", str(tenant), "--target-time", target, "--yes")
+    answer = sidecar.pitr(str(tenant), "--target-time", target)
     return time.monotonic() - began, answer
 
 
 def run_peer(cluster, backrest, tenant, target, say):
     """The seconds of each step."""
-    scratch = Cluster(os.path.dirname(cluster.home), "scratch")
+    scratch = Cluster(cluster.folder.parent / "scratch")
     steps = {}
     clock = time.monotonic()
 
@@ -148,21 +141,20 @@ def run_peer(cluster, backrest, tenant, target, say):
         clock = now
 
     try:
-        os.makedirs(scratch.data, mode=0o700)
-        scratch.give(scratch.data)
+        scratch.make_folder("data")
         backrest.run(f"--pg1-path={scratch.data}", "--type=time", f"--target={target}", "--target-action=promote",
                      "--archive-mode=off", "restore")
-        scratch.configure({})
         done("restore")
         scratch.start()
-        wait_for("the recovery", RECOVERY_SECONDS_MAX,
-                 lambda: not scratch.value("postgres", "SELECT pg_is_in_recovery()"))
+        wait_for("the recovery", lambda: not scratch.value("postgres", "SELECT pg_is_in_recovery()"),
+                 RECOVERY_SECONDS_MAX)
         done("recover")
         copies = []
         for table in tenants.TABLES:
-            path = os.path.join(scratch.home, f"{table}.copy")
-            scratch.run("psql", "-qX", "-v", "ON_ERROR_STOP=1", "-c",
-                        f"\\copy (SELECT * FROM {table} WHERE tenant_id = {tenant}) TO '{path}'", scratch.dsn(DATABASE))
+            path = scratch.folder / f"{table}.copy"
+            run_as_server([scratch.bindir / "psql", "-qX", "-v", "ON_ERROR_STOP=1", "-c",
+                           f"\\copy (SELECT * FROM {table} WHERE tenant_id = {tenant}) TO '{path}'",
+                           scratch.dsn(DATABASE)])
             copies.append((table, path))
         done("export")
         words = ["-c", "BEGIN"]
@@ -170,12 +162,13 @@ def run_peer(cluster, backrest, tenant, target, say):
             words += ["-c", f"DELETE FROM {table} WHERE tenant_id = {tenant}"]
         for table, path in copies:
             words += ["-c", f"\\copy {table} FROM '{path}'"]
-        cluster.run("psql", "-qX", "-v", "ON_ERROR_STOP=1", *words, "-c", "COMMIT", cluster.dsn(DATABASE))
+        run_as_server([cluster.bindir / "psql", "-qX", "-v", "ON_ERROR_STOP=1", *words, "-c", "COMMIT",
+                       cluster.dsn(DATABASE)])
         done("load")
         say("pgBackRest way: " + ", ".join(f"{step} {seconds:.1f} s" for step, seconds in steps.items()))
         return sum(steps.values())
     finally:
-        scratch.stop()
+        scratch.remove()
 
 
 def run(folder, say):
@@ -184,18 +177,18 @@ def run(folder, say):
         fill(cluster)
         # Archiving begins here: no backup needs the WAL of the load itself.
         backrest.run("stanza-create")
-        cluster.restart(backrest.settings())
+        cluster.restart(**backrest.settings())
         backrest.run("check")
         tenant = median_tenant(cluster)
         size = cluster.value(DATABASE, "SELECT pg_database_size(current_database())")
         say(f"{size / 1e9:.2f} GB, {TENANTS} tenants, median tenant {tenant}: "
             f"{sum(count for count, _ in fingerprint(cluster, DATABASE, tenant)):,} rows")
-        sidecar = Sidecar(cluster, DATABASE, folder, slot=SLOT)
+        sidecar = Sidecar(cluster, DATABASE, folder, SLOT)
         try:
-            sidecar.run("setup")
+            sidecar.setup()
             began = time.monotonic()
-            sidecar.start()
-            sidecar.wait_streaming()
+            sidecar.start_serve()
+            sidecar.wait_ready(600)
             say(f"base of pgstrata: {time.monotonic() - began:.1f} s")
             began = time.monotonic()
             backrest.run("--type=full", "backup")

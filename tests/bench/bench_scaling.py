@@ -11,7 +11,7 @@ same number of segments; the target lies in the middle."""
 
 import measure
 import tenants
-from cluster import BenchError, Sidecar, running_cluster
+from rig import BenchError, Sidecar, running_cluster
 
 COUNTS = (10, 100, 1000)
 ROUNDS = 10
@@ -60,11 +60,9 @@ def measure_tenant(cluster, folder, name, count, rows, others_changes, delete_pe
     cluster.sql("postgres", f"CREATE DATABASE {name}")
     cluster.sql(name, tenants.SCHEMA + tenants.insert_tenants(count) + load(count, rows) + tenants.TENANT_INDEXES
                 + f"CREATE SEQUENCE next_row START {rows + OWN_ROWS + 1}; ANALYZE")
-    sidecar = Sidecar(cluster, name, folder, slot=name, PGSTRATA_FLUSH_INTERVAL="1h")
+    sidecar = Sidecar(cluster, name, folder, name, PGSTRATA_FLUSH_INTERVAL="1h")
     try:
-        sidecar.run("setup")
         sidecar.start()
-        sidecar.wait_streaming()
         for number in range(ROUNDS):
             for statement in change_round(number, others_changes, delete_percent):
                 cluster.sql(name, statement)
@@ -72,7 +70,7 @@ def measure_tenant(cluster, folder, name, count, rows, others_changes, delete_pe
             if number + 1 == ROUNDS // 2:
                 target = cluster.wal_end()
                 before = fingerprint(cluster, name)
-        answer = sidecar.run("pitr", "-t", str(MEASURED), "--target-lsn", target, "--yes")
+        answer = sidecar.pitr(str(MEASURED), "--target-lsn", target)
         if fingerprint(cluster, name) != before:
             raise BenchError(f"pgstrata did not give back the tenant as it was ({name})")
         say(f"{name}: {count:,} tenants, {(OWN_CHANGES + others_changes) * ROUNDS:,} changes: "
@@ -80,8 +78,7 @@ def measure_tenant(cluster, folder, name, count, rows, others_changes, delete_pe
         return answer["bytes_read"]
     finally:
         sidecar.discard()
-        cluster.sql("postgres", f"SELECT pg_drop_replication_slot('{name}')")
-        cluster.sql("postgres", f"DROP DATABASE {name}")
+        cluster.drop_database(name)
 
 
 def run(folder, say):

@@ -85,14 +85,13 @@ def machine(server_version):
 def merge_results(path, machine_facts, rows, benches):
     """Replaces the rows of the benches that ran just now, keeps the others."""
     kept = []
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            kept = [row for row in json.load(file)["results"] if row["name"].split(".")[0] not in benches]
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        json.dump({"machine": machine_facts, "results": kept + rows}, file, indent=2)
-        file.write("\n")
-    os.replace(path + ".new", path)
+    if path.exists():
+        kept = [row for row in json.loads(path.read_text(encoding="utf-8"))["results"]
+                if row["name"].split(".")[0] not in benches]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({"machine": machine_facts, "results": kept + rows}, indent=2) + "\n", encoding="utf-8")
+    new.replace(path)
 
 
 def print_table(rows):

@@ -9,16 +9,17 @@ a program fails or an answer is wrong.
 """
 
 import importlib
-import os
 import shutil
 import sys
 import time
 
+import psycopg2
+
 import measure
-from cluster import REPOSITORY, BenchError, pgstrata_binary, running_cluster, scratch_folder
+from rig import REPOSITORY, BenchError, lib, running_cluster, scratch_folder
 
 BENCHES = ("drain", "pitr", "overhead", "memory", "scaling")
-RESULTS = os.path.join(REPOSITORY, "build", "bench", "results.json")
+RESULTS = REPOSITORY / "build" / "bench" / "results.json"
 
 
 def main(names):
@@ -28,12 +29,12 @@ def main(names):
         return 2
     names = names or BENCHES
     try:
-        pgstrata_binary()
+        lib.sidecar.binary()
         if "pitr" in names and not shutil.which("pgbackrest"):
             raise BenchError("pitr needs pgbackrest; scripts/install-deps.sh bench installs it")
         with scratch_folder() as folder:
             with running_cluster(folder, "facts") as cluster:
-                machine = measure.machine(cluster.version())
+                machine = measure.machine(cluster.value("postgres", "SHOW server_version").split()[0])
         print("machine: " + ", ".join(f"{key} {value}" for key, value in machine.items()))
         rows = []
         for name in names:
@@ -43,7 +44,7 @@ def main(names):
                 rows += importlib.import_module(f"bench_{name}").run(
                     folder, lambda text: print(f"  {text}", flush=True))
             print(f"  ({time.monotonic() - began:.0f} s)", flush=True)
-    except BenchError as failure:
+    except (BenchError, AssertionError, OSError, RuntimeError, psycopg2.Error) as failure:
         sys.stdout.flush()
         print(f"bench: {failure}", file=sys.stderr)
         return 1
