@@ -277,7 +277,7 @@ static int
 run(int argc, char **argv, struct arena *arena, struct pgs_err *err)
 {
     int used = 0;
-    struct cli cli = { .arena = arena };
+    struct cli cli = { .arena = arena, .words = argv + argc };
     if (argc < 2) {
         help_all(stderr);
         return 2;

@@ -73,7 +73,8 @@ cursor_varint(struct cursor *c)
             return 0;
         uint64_t bits = *p & 0x7f;
         bool last = (*p & 0x80) == 0;
-        /* The tenth byte holds one bit; a last byte of zero says nothing and could have been left out. */
+        /* The tenth byte holds one bit; a last byte of zero says nothing and could have been left
+         * out. */
         if ((shift == 63 && bits > 1) || (last && bits == 0 && shift > 0))
             break;
         v |= bits << shift;

@@ -58,8 +58,8 @@ days_in_month(int year, int month)
     return days[month - 1] + (month == 2 && is_leap(year) ? 1 : 0);
 }
 
-/* Days since 1970-01-01 of a date of the proleptic Gregorian calendar, by counting years from March, so
- * that the leap day comes last. */
+/* Days since 1970-01-01 of a date of the proleptic Gregorian calendar, by counting years from
+ * March, so that the leap day comes last. */
 static int64_t
 days_of_date(int year, int month, int day)
 {

@@ -1,8 +1,8 @@
 /* setup.h: what pgstrata puts into the user's database, and takes away again.
  *
- * `setup`: checks -> migrations (schema pgstrata) -> publication -> move triggers, event triggers -> slot.
- * Each step is repeatable; what fails for lack of a right is reported with the GRANT that mends it.
- * Publication first, slot second, never dropped alone (DESIGN 4.8). */
+ * `setup`: checks -> migrations (schema pgstrata) -> publication -> move triggers, event triggers
+ * -> slot. Each step is repeatable; what fails for lack of a right is reported with the GRANT that
+ * mends it. Publication first, slot second, never dropped alone (DESIGN 4.8). */
 #ifndef PG_SETUP_H
 #define PG_SETUP_H
 
@@ -36,8 +36,8 @@ struct setup_opts {
 /* The names in use for this database. */
 PGS_CHECKED int setup_names_read(struct pg_conn *c, const char *slot, struct setup_names *names,
                                  struct pgs_err *err);
-/* Server checks only (version, wal_level, synchronous_standby_names, encoding, slots free, known-bad
- * minors, role rights). Findings are appended. */
+/* Server checks only (version, wal_level, synchronous_standby_names, encoding, slots free,
+ * known-bad minors, role rights). Findings are appended. */
 PGS_CHECKED int setup_check_server(struct pg_conn *c, struct arena *arena,
                                    struct findings *findings, struct pgs_err *err);
 /* PGS_E_REFUSED when a check has an error finding: its text is the message, its fix the hint. On
@@ -55,13 +55,15 @@ PGS_CHECKED int setup_doctor(struct pg_conn *c, const struct pg_target *target,
  * stopped): else PGS_E_CONFLICT naming its pid. */
 PGS_CHECKED int setup_teardown(struct pg_conn *c, const struct setup_opts *opts,
                                struct arena *arena, struct buf *script, struct pgs_err *err);
-/* Publishes tables that are covered and not yet in the publication, makes their move triggers; takes
- * tables without usable identity out (DESIGN 4.8). For serve's poll where no event trigger may be. */
+/* Publishes tables that are covered and not yet in the publication, makes their move triggers;
+ * takes tables without usable identity out (DESIGN 4.8). For serve's poll where no event trigger
+ * may be. */
 PGS_CHECKED int setup_sync_tables(struct pg_conn *c, const struct setup_opts *opts,
                                   struct arena *arena, struct catalog *catalog,
                                   struct pgs_err *err);
 
-/* Applies the migrations that schema pgstrata lacks, each in its transaction. *applied: how many. */
+/* Applies the migrations that schema pgstrata lacks, each in its transaction. *applied: how
+ * many. */
 PGS_CHECKED int setup_migrate(struct pg_conn *c, int *applied, struct pgs_err *err);
 
 /* --- schema pgstrata's small values --- */
