@@ -5,7 +5,8 @@ target to target: recovery pauses at a target as a hot standby, its rows are rea
 (later) target is set, and it goes on. One copy serves all targets, at the price of their order.
 
 Where the paused copy is within a transaction that holds a table for itself alone (TRUNCATE), no one can
-read that table. A clone of the copy is then promoted at the same target, which ends that transaction.
+read that table. A clone of the copy is then promoted at the same target, which ends that transaction;
+prepared ones, which outlive a promotion, are rolled back: at the target they had not committed.
 """
 
 from __future__ import annotations
@@ -51,13 +52,13 @@ class Oracle:
 
         All WAL up to the last target must be archived: see Cluster.switch_wal."""
         for target in in_order(targets):
+            self._copy.stop("immediate")  # a paused recovery looks for other kinds of stop once a second
             self._recover(self._copy, target)
             if self._is_held_exclusively():
                 with self._promoted_clone(target) as clone:
                     look(target, clone)
             else:
                 look(target, self._copy)
-            self._copy.stop()
 
     def rows(self, database: str, tables: Sequence[Table], tenants: Sequence[str], target: Target) -> dict[str, Rows]:
         """What every tenant's rows were at one target (later than any visited before)."""
@@ -83,7 +84,7 @@ class Oracle:
 
     @staticmethod
     def _is_there(copy: Cluster) -> bool:
-        """Paused at the target, or promoted there. The function must not be called after promotion."""
+        """Paused at the target, or promoted there, when asking about a pause would be an error."""
         return copy.query_value(
             "SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() = 'paused' ELSE true END")
 
@@ -93,12 +94,14 @@ class Oracle:
 
     @contextlib.contextmanager
     def _promoted_clone(self, target: Target) -> Iterator[Cluster]:
-        self._copy.stop()
+        self._copy.stop("immediate")
         clone = Cluster(self._copy.folder.with_name(self._copy.folder.name + "-clone"))
         try:
             run_as_server(["cp", "-a", "--reflink=auto", self._copy.data, clone.data])
             clone.settings = {**self._copy.settings, "recovery_target_action": "promote"}
             self._recover(clone, target)
+            for gid, database in clone.query("SELECT gid, database FROM pg_prepared_xacts"):
+                clone.execute("ROLLBACK PREPARED %s", (gid,), database)
             yield clone
         finally:
             clone.remove()

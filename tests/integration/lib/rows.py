@@ -47,8 +47,8 @@ class Table:
         return f"{self.schema}.{self.name}"
 
 
-def tables_of(cur: psycopg2.extensions.cursor, tenant_column: str = "tenant_id", tenants: str = "tenants",
-              without: Iterable[str] = ()) -> list[Table]:
+def tables_of(cur: psycopg2.extensions.cursor, tenant_column: str = "tenant_id",
+              tenants: str = "tenants") -> list[Table]:
     """All ordinary tables and leaf partitions outside system schemas and pgstrata's own, with how their
     rows find their tenant."""
     cur.execute(
@@ -62,11 +62,8 @@ def tables_of(cur: psycopg2.extensions.cursor, tenant_column: str = "tenant_id",
           AND c.relname !~ '^tenant_backup'
         GROUP BY 1, 2 ORDER BY 1, 2
         """)
-    leave_out = set(without)
     answer = []
     for schema, name, columns in cur.fetchall():
-        if f"{schema}.{name}" in leave_out:
-            continue
         key = tenant_column if tenant_column in columns else "id" if name == tenants else None
         answer.append(Table(schema, name, tuple(columns), key))
     return answer

@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -128,7 +129,8 @@ class Sidecar:
         return result.error
 
     def status(self) -> Mapping[str, Any]:
-        return self.ok("status")
+        """It always answers; its exit code is 1 when the archiver is down."""
+        return self.run("status").json
 
     def flush(self) -> Mapping[str, Any]:
         """Returns when everything committed before the call is in the archive."""
@@ -168,16 +170,22 @@ class Sidecar:
         return self._serve.pid
 
     def wait_ready(self, seconds: float = 60) -> Mapping[str, Any]:
-        """Waits until it streams and every table that can be covered is."""
+        """Waits until it streams and the archive can answer for every table: `export` does."""
+        tenants = [row[0] for row in self.cluster.query("SELECT id::text FROM tenants LIMIT 1", database=self.database)]
+
         def ready() -> Mapping[str, Any] | None:
             assert self.serves(), f"serve ended with {self._serve and self._serve.returncode}\n{self.log_tail()}"
-            status = self.run("status")
-            if status.code != DONE:
+            status = self.status()
+            if status["state"] != "streaming" or open_gaps(status):
                 return None
-            return status.json if status.json["state"] == "streaming" and not open_gaps(status.json) else None
+            return status if all(self._can_answer_for(tenant) for tenant in [SHARED, *tenants]) else None
 
         return wait_for("serve to stream with every table covered", ready, seconds,
                         lambda: f"{self.run('status')}\n{self.log_tail()}", poll_s=0.05)
+
+    def _can_answer_for(self, tenant: str) -> bool:
+        with tempfile.TemporaryDirectory(dir=self.logfile.parent) as probe:
+            return self.run("export", "-t", tenant, "--format", "jsonl", "-o", probe).code == DONE
 
     def start(self) -> None:
         """setup, serve, and ready to answer."""
