@@ -11,8 +11,13 @@ tool() { # the version that .clang-format was written for, when there are severa
     command -v "$1-14" || command -v "$1"
 }
 
-mapfile -t c_files < <(git -c 'safe.directory=*' ls-files -co --exclude-standard '*.c' '*.h')
-mapfile -t scripts < <(git -c 'safe.directory=*' ls-files -co --exclude-standard '*.sh' '.ci/run')
+files() { # those that Git knows or would add, and that are still there
+    git -c 'safe.directory=*' ls-files -co --exclude-standard "$@" | while read -r file; do
+        [ ! -f "$file" ] || printf '%s\n' "$file"
+    done
+}
+mapfile -t c_files < <(files '*.c' '*.h')
+mapfile -t scripts < <(files '*.sh' '.ci/run')
 failed=()
 step() { # name, command...
     local name=$1 start=$SECONDS
