@@ -1,0 +1,90 @@
+"""Bases and stream meet exactly: bases taken while writers commit without pause, answers right around them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from lib import targets
+from lib.campaign import Campaign
+from lib.cluster import Cluster, lsn_number
+from lib.school import create_school
+from lib.sidecar import Sidecar
+from lib.wal import Ending
+from lib.workload import Workload
+
+COMMITS_AROUND = 2
+
+
+def around(lsn: int, commits: list[Ending]) -> list[targets.Target]:
+    """The base's own LSN, and just before and just after the commits next to it."""
+    before = [commit for commit in commits if commit.lsn < lsn][-COMMITS_AROUND:]
+    after = [commit for commit in commits if commit.lsn >= lsn][:COMMITS_AROUND]
+    found = [targets.at_lsn(lsn)]
+    for commit in (*before, *after):
+        found += [targets.at_lsn(commit.lsn), targets.at_lsn(commit.next_lsn)]
+    return found
+
+
+@pytest.mark.parametrize("bases", [3, pytest.param(20, marks=pytest.mark.full)])
+def test_answers_right_around_each_base_equal_the_oracle(
+        bases: int, new_cluster: Callable[..., Cluster], new_sidecar: Callable[..., Sidecar], folder: Path) -> None:
+    cluster = new_cluster(archive=True)
+    conn = cluster.connect()
+    school = create_school(conn, tenants=3)
+    conn.close()
+    sidecar = new_sidecar(cluster, "postgres")
+    sidecar.start()
+    campaign = Campaign(cluster, "postgres", school, sidecar, folder, seed=bases)
+    try:
+        lsns: list[int] = []
+
+        def take_bases(workload: Workload) -> None:
+            for _ in range(bases):
+                workload.wait_commits(15)
+                answer = sidecar.ok("base")
+                assert {table["name"] for table in answer["tables"]} >= {t.full_name for t in school.tables}, answer
+                lsns.append(lsn_number(answer["lsn"]))
+
+        campaign.run(commits=15 * bases + 30, meanwhile=take_bases)
+        assert lsns == sorted(set(lsns)), "each base must be newer than the one before"
+        # Bases are per table: the LSNs of all of them count, not just the one that the answer names.
+        timeline = sidecar.ok("timeline", "-t", school.tenants[0])["items"]
+        begin = campaign.endings[0].lsn
+        every_base = {lsn_number(item["begin_lsn"]) for item in timeline if item["kind"] == "base"}
+        inner = sorted(lsn for lsn in every_base | set(lsns) if begin < lsn <= campaign.commits[-1].lsn)
+        assert len(inner) >= bases, f"{len(inner)} bases during the run, not {bases}: {timeline}"
+        chosen = {str(target): target for lsn in inner for target in around(lsn, campaign.commits)
+                  if target.position > begin}
+        campaign.compare(chosen.values())
+    finally:
+        campaign.remove()
+
+
+def test_bases_while_serve_dies_leave_the_archive_exact(
+        new_cluster: Callable[..., Cluster], new_sidecar: Callable[..., Sidecar], folder: Path) -> None:
+    """A base whose maker was killed must not be seen at all."""
+    cluster = new_cluster(archive=True)
+    conn = cluster.connect()
+    school = create_school(conn, tenants=2)
+    conn.close()
+    sidecar = new_sidecar(cluster, "postgres")
+    sidecar.start()
+    campaign = Campaign(cluster, "postgres", school, sidecar, folder, seed=5)
+    try:
+        def die_in_bases(workload: Workload) -> None:
+            for number in range(3):
+                workload.wait_commits(10)
+                asked = sidecar.begin("base", "--timeout", "5s")
+                workload.wait_commits(number)
+                sidecar.kill9()
+                asked.communicate()
+                sidecar.start_serve()
+
+        campaign.run(commits=80, meanwhile=die_in_bases)
+        campaign.compare(campaign.targets(8))
+        assert sidecar.ok("verify")["valid"]
+    finally:
+        campaign.remove()

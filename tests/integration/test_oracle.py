@@ -1,0 +1,78 @@
+"""The proof of exactness: at any target, for every tenant, the archive says what PostgreSQL's own recovery says.
+
+A larger campaign: pytest -m full test_oracle.py, with PGSTRATA_TEST_SEEDS=n for n seeds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Callable, Iterator
+
+import pytest
+
+from lib.campaign import Campaign
+from lib.cluster import Cluster
+from lib.school import create_school
+from lib.sidecar import Sidecar
+
+SEEDS = int(os.environ.get("PGSTRATA_TEST_SEEDS", "3"))
+
+NewCampaign = Callable[..., Campaign]
+
+
+@pytest.fixture(scope="module")
+def archiving_cluster(new_cluster: Callable[..., Cluster]) -> Cluster:
+    return new_cluster(archive=True)
+
+
+@pytest.fixture
+def new_campaign(archiving_cluster: Cluster, folder: Path, new_sidecar: Callable[..., Sidecar],
+                 request: pytest.FixtureRequest) -> Iterator[NewCampaign]:
+    """A school of its own, archived from the start, and an oracle of it."""
+    made: list[Campaign] = []
+    database = f"oraculo_{abs(hash(request.node.name)) % 10**8}"
+    archiving_cluster.create_database(database)
+
+    def make(seed: int, tenants: int = 4, students: int = 24) -> Campaign:
+        conn = archiving_cluster.connect(database)
+        school = create_school(conn, tenants=tenants, students=students)
+        conn.close()
+        sidecar = new_sidecar(archiving_cluster, database)
+        sidecar.start()
+        made.append(Campaign(archiving_cluster, database, school, sidecar, folder, seed))
+        return made[-1]
+
+    yield make
+    for campaign in made:
+        campaign.remove()
+        campaign.sidecar.end()
+    archiving_cluster.drop_database(database)
+
+
+def test_every_tenant_at_every_target_equals_postgresqls_own_recovery(new_campaign: NewCampaign) -> None:
+    campaign = new_campaign(seed=1)
+    campaign.run(commits=300, meanwhile=lambda workload: campaign.restore_point("no meio"))
+    campaign.compare(campaign.targets(33))
+
+
+def test_also_when_serve_is_killed_ten_times_during_the_run(new_campaign: NewCampaign) -> None:
+    campaign = new_campaign(seed=2)
+    campaign.run(commits=300, kills=10)
+    campaign.compare(campaign.targets(33))
+
+
+@pytest.mark.asan_oracle
+def test_a_small_run_with_two_kills_equals_the_oracle(new_campaign: NewCampaign) -> None:
+    campaign = new_campaign(seed=3, tenants=2, students=8)
+    campaign.run(commits=60, kills=2)
+    campaign.compare(campaign.targets(8))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(100, 100 + SEEDS))
+@pytest.mark.parametrize("kills", [0, 10])
+def test_larger_runs_equal_the_oracle(new_campaign: NewCampaign, seed: int, kills: int) -> None:
+    campaign = new_campaign(seed, tenants=8, students=60)
+    campaign.run(commits=1500, kills=kills)
+    campaign.compare(campaign.targets(100))
