@@ -19,7 +19,7 @@ from lib.rows import Rows, assert_same_rows, differences, read_tenant
 from lib.school import School, create_school
 from lib.sidecar import CONFLICT, DONE, NOT_FOUND, REFUSED, USAGE, Sidecar
 from lib.wait import wait_for
-from lib.workload import EVERYDAY, Workload
+from lib.workload import Workload
 
 PATIENT = "rede-00"  # whom the accidents happen to
 NEIGHBOURS = ["rede-01", "rede-02"]  # who keep writing
@@ -146,7 +146,7 @@ def test_every_kind_of_target_puts_back_what_an_accident_changed(ward: Ward, tar
     before = ward.rows()
     ward.sidecar.ok("restore-point", "create", "antes")
     lsn = ward.lsn()
-    time = ward.cluster.query_value("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+    time = ward.cluster.query_value("SELECT clock_timestamp()::text")
     ward.accident()
     assert ward.rows() != before
     culprit = ward.sidecar.ok("history", "-t", PATIENT, "--limit", "1")["items"][0]["xid"]
@@ -298,8 +298,7 @@ def test_a_child_inserted_meanwhile_by_another_session_leaves_no_orphan(
     ward.execute("INSERT INTO alunos (tenant_id, numero, escola_id, nome) SELECT tenant_id, 424242, min(id), 'novo'"
                  " FROM escolas WHERE tenant_id = %s GROUP BY 1", PATIENT)
     other_session.execute("INSERT INTO matriculas (tenant_id, aluno, produto_id, valor)"
-                          " SELECT tenant_id, 424242, min(id::text)::uuid, 1 FROM produtos WHERE tenant_id = %s GROUP BY 1",
-                          (PATIENT,))
+                          " SELECT tenant_id, 424242, id, 1 FROM produtos WHERE tenant_id = %s LIMIT 1", (PATIENT,))
     process = ward.sidecar.begin("pitr", "-t", PATIENT, "--target-lsn", lsn, "--yes", "--lock-timeout", "30s")
     wait_until_blocked(ward, process, other_session.connection.info.backend_pid)
     other_session.connection.commit()
@@ -342,11 +341,16 @@ def test_a_lock_that_does_not_come_free_names_its_holder_and_changes_nothing(
     ward.sidecar.pitr(PATIENT, "--target-lsn", lsn)
 
 
+SPOILING_TRIGGER = """
+CREATE FUNCTION estraga() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.nome := 'estragado'; RETURN NEW; END $$;
+CREATE TRIGGER estraga BEFORE INSERT OR UPDATE ON escolas FOR EACH ROW EXECUTE FUNCTION estraga();
+"""
+
+
 def test_user_triggers_do_not_fire_during_a_restore(ward: Ward) -> None:
     before = ward.rows()
-    ward.execute("""
-        CREATE FUNCTION estraga() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.nome := 'estragado'; RETURN NEW; END $$;
-        CREATE TRIGGER estraga BEFORE INSERT OR UPDATE ON escolas FOR EACH ROW EXECUTE FUNCTION estraga()""")
+    ward.execute(SPOILING_TRIGGER)
     lsn = ward.lsn()
     ward.accident()
     ward.sidecar.pitr(PATIENT, "--target-lsn", lsn)
@@ -356,10 +360,7 @@ def test_user_triggers_do_not_fire_during_a_restore(ward: Ward) -> None:
 def test_a_trigger_that_cannot_be_switched_off_makes_the_restore_refuse(ward: Ward) -> None:
     lsn = ward.lsn()
     ward.accident()
-    ward.execute("""
-        CREATE FUNCTION estraga() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.nome := 'estragado'; RETURN NEW; END $$;
-        CREATE TRIGGER estraga BEFORE INSERT OR UPDATE ON escolas FOR EACH ROW EXECUTE FUNCTION estraga();
-        ALTER TABLE escolas ENABLE ALWAYS TRIGGER estraga""")
+    ward.execute(SPOILING_TRIGGER + "ALTER TABLE escolas ENABLE ALWAYS TRIGGER estraga")
     wrong = ward.rows()
     error = ward.sidecar.refuses(REFUSED, "pitr", "-t", PATIENT, "--target-lsn", lsn, "--yes")
     assert "estraga" in error["message"] + error["hint"], error

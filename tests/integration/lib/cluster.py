@@ -101,10 +101,10 @@ class Cluster:
         cluster.archive.mkdir()
         cluster._hand_over(cluster.archive)
         if archive:
-            target = cluster.archive
+            file = f"{cluster.archive}/%f"
             cluster.settings |= {
                 "archive_mode": "on",
-                "archive_command": f"test ! -f {target}/%f && cp %p {target}/%f.part && mv {target}/%f.part {target}/%f",
+                "archive_command": f"test ! -f {file} && cp %p {file}.part && mv {file}.part {file}",
             }
         run_as_server([
             cluster.bindir / "initdb", "-D", cluster.data, "-U", "postgres", "-A", "trust", "-E", "UTF8",

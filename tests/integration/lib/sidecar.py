@@ -195,7 +195,7 @@ class Sidecar:
 
     def kill9(self) -> None:
         self.signal(signal.SIGKILL)
-        self._serve.wait()
+        self.wait_exit()
 
     def terminate(self, seconds: float = 30) -> int:
         """SIGTERM; returns the exit code."""

@@ -13,7 +13,7 @@ POLL_S = 0.02
 
 def wait_for(
     what: str,
-    condition: Callable[[], Answer],
+    condition: Callable[[], Answer | None],
     seconds: float = 30.0,
     describe: Callable[[], object] = lambda: "",
     poll_s: float = POLL_S,

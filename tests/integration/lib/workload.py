@@ -43,7 +43,8 @@ def enrol(cur: Cursor, tenant: str, rng: random.Random) -> int:
         return 0
     cur.execute(
         "INSERT INTO matriculas (tenant_id, aluno, produto_id, valor, obs)"
-        " SELECT tenant_id, %s, id, least(preco, 1000), %s FROM produtos WHERE tenant_id = %s ORDER BY random() LIMIT 2",
+        " SELECT tenant_id, %s, id, least(preco, 1000), %s FROM produtos WHERE tenant_id = %s"
+        " ORDER BY random() LIMIT 2",
         (numero, rng.choice((None, "", "obs\n")), tenant))
     return 1 + cur.rowcount
 
@@ -175,7 +176,8 @@ def configure(cur: Cursor, tenant: str, rng: random.Random) -> int:
 
 def exchange(cur: Cursor, _tenant: str, rng: random.Random) -> int:
     """The shared table."""
-    cur.execute("INSERT INTO moedas VALUES (%s, 'Moeda', %s) ON CONFLICT (codigo) DO UPDATE SET cambio = excluded.cambio",
+    cur.execute("INSERT INTO moedas VALUES (%s, 'Moeda', %s)"
+                " ON CONFLICT (codigo) DO UPDATE SET cambio = excluded.cambio",
                 (f"{rng.randrange(40)}", rng.random() * 100))
     return cur.rowcount
 
@@ -254,7 +256,7 @@ class Workload:
         self._failures: list[BaseException] = []
         self._setbacks = 0
         self._threads = [
-            threading.Thread(target=self._write, args=(number, random.Random(f"{seed}/{number}")), name=f"writer-{number}")
+            threading.Thread(target=self._write, args=(number, random.Random(f"{seed}/{number}")))
             for number in range(writers)
         ]
 
