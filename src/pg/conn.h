@@ -67,6 +67,9 @@ PGS_CHECKED int pg_copy_in_end(struct pg_conn *c, const char *abort_reason, uint
 PGS_CHECKED int pg_copy_out_begin(struct pg_conn *c, const char *sql, struct pgs_err *err);
 PGS_CHECKED int pg_copy_out_read(struct pg_conn *c, struct slice *row, struct pgs_err *err);
 
+/* Takes the notifications (LISTEN) that have arrived, without waiting. */
+PGS_CHECKED int pg_take_notifications(struct pg_conn *c, bool *notified, struct pgs_err *err);
+
 /* Asks the server to cancel what runs; from any thread. */
 void pg_cancel(struct pg_conn *c);
 
