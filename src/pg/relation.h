@@ -41,10 +41,16 @@ struct relation {
     bool covered;              /* changes can be archived and restored exactly */
     struct slice why_not;      /* !covered: the reason, one sentence */
     struct slice fix;          /* !covered: what the user can do; may be empty */
-    bool published;            /* in our publication now */
-    bool owned;                /* our role may alter it */
-    bool move_trigger;         /* the move trigger is there and fires always */
-    bool tenant_in_key;        /* the tenant column is part of the key */
+    /* Facts that decide route and coverage (catalog_decide). */
+    struct slice tenant_fk; /* column with a foreign key to the tenants table; SLICE_NULL: none */
+    bool unlogged;
+    bool key_unusable;    /* the primary key is deferrable or holds a generated column */
+    bool rls_blocks;      /* row-level security would hide rows from our role */
+    bool is_tenants_fact; /* it is the configured tenants table */
+    bool published;       /* in our publication now */
+    bool owned;           /* our role may alter it */
+    bool move_trigger;    /* the move trigger is there and fires always */
+    bool tenant_in_key;   /* the tenant column is part of the key */
     /* Published columns in attnum order; generated and dropped ones are left out. */
     struct column *columns;
     size_t column_count;
