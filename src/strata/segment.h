@@ -28,9 +28,8 @@ int run_id_compare(const struct run_id *a, const struct run_id *b);
 struct segment_info {
     char name[SEGMENT_NAME_MAX];
     uint64_t size;
-    uint8_t sha256[32]; /* of the whole object */
-    struct pgs_lsn_range
-        lsn; /* commit LSNs of its versions and transactions: first, last + 1; 0,0 none */
+    uint8_t sha256[32];          /* of the whole object */
+    struct pgs_lsn_range lsn;    /* commit LSNs of its versions: first, last + 1; 0,0 none */
     pgs_time time_min, time_max; /* commit times of its transaction table; PGS_TIME_NONE: none */
     uint64_t version_count, txn_count, raw_bytes;
 };
@@ -111,6 +110,10 @@ PGS_CHECKED int run_cursor_next(struct run_cursor *c, struct version *v, struct 
 /* The next `next` gives the first version at or after the current place whose key is >= key; blocks
  * that cannot hold it are not read. Never goes back. */
 PGS_CHECKED int run_cursor_seek(struct run_cursor *c, struct slice key, struct pgs_err *err);
+
+/* Whether a version of this key can still come; answers without reading a block. For keys in ascending
+ * order after a seek. */
+bool run_cursor_may_hold(const struct run_cursor *c, struct slice key);
 
 /* Reads every byte: object checksum against `expected`, block checksums, order, directory against
  * blocks, counts. */
