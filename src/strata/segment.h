@@ -111,8 +111,8 @@ PGS_CHECKED int run_cursor_next(struct run_cursor *c, struct version *v, struct 
  * that cannot hold it are not read. Never goes back. */
 PGS_CHECKED int run_cursor_seek(struct run_cursor *c, struct slice key, struct pgs_err *err);
 
-/* Whether a version of this key can still come; answers without reading a block. For keys in ascending
- * order after a seek. */
+/* Whether a version of this key can still come; answers without reading a block. For keys in
+ * ascending order after a seek. */
 bool run_cursor_may_hold(const struct run_cursor *c, struct slice key);
 
 /* Reads every byte: object checksum against `expected`, block checksums, order, directory against

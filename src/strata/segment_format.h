@@ -1,4 +1,5 @@
-/* segment_format.h: constants and small encodings of segments (docs/format.md), shared by writer and readers.
+/* segment_format.h: constants and small encodings of segments (docs/format.md), shared by writer
+ * and readers.
  *
  * Every stored part (block, directory page, transaction table, footer) is
  *     cipher_id u8 (0: none) | key_id be32 (0: none) | one zstd frame with content checksum
@@ -33,8 +34,8 @@ struct part_ref {
     uint64_t stored_size, raw_size;
 };
 
-/* Version encoding in a block: flags | key: shared prefix with the previous key, rest | commit LSN: zigzag
- * difference to the previous version's | sequence | row | previous key. */
+/* Version encoding in a block: flags | key: shared prefix with the previous key, rest | commit LSN:
+ * zigzag difference to the previous version's | sequence | row | previous key. */
 #define VERSION_HAS_ROW 0x01
 #define VERSION_HAS_PREV_KEY 0x02
 

@@ -245,7 +245,8 @@ read_blocks(struct cursor *c, struct run_ref *run, uint64_t count, struct arena 
     }
 }
 
-/* Reads one run; its blocks and tenant are copied when `wanted` is NULL or the same tenant and table. */
+/* Reads one run; its blocks and tenant are copied when `wanted` is NULL or the same tenant and
+ * table. */
 static int
 read_run(struct segment *s, struct cursor *c, const struct run_id *wanted, struct arena *arena,
          struct run_ref *run, bool *match, struct pgs_err *err)
@@ -294,7 +295,8 @@ page_runs(struct segment *s, size_t index, const struct run_id *wanted, struct a
     return 0;
 }
 
-/* The last page whose first run is not behind (tenant, table, shape 0); the list can go on from there. */
+/* The last page whose first run is not behind (tenant, table, shape 0); the list can go on from
+ * there. */
 static size_t
 page_find(const struct segment *s, const struct run_id *wanted)
 {
