@@ -1,0 +1,416 @@
+#include "strata/archive_internal.h"
+
+#include "core/err.h"
+#include "core/hash.h"
+#include "core/timefmt.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#define WAIT_FIRST_US 500
+#define WAIT_MAX_US 10000
+
+static void
+era_find(struct archive *a)
+{
+    size_t count = alog_count(a->log);
+    a->era_start = 0;
+    for (size_t i = count; i-- > 0;) {
+        if (alog_entry(a->log, i)->kind == LOG_ERA) {
+            a->era_start = i;
+            break;
+        }
+    }
+}
+
+int
+archive_open(struct store *store, const char *archive_id, struct archive **archive,
+             struct pgs_err *err)
+{
+    struct archive *a = calloc(1, sizeof(*a));
+    if (a == NULL)
+        abort();
+    a->store = store;
+    a->arena = arena_new(NULL);
+    int rc = alog_open(store, archive_id, &a->log, err);
+    if (rc < 0) {
+        archive_close(a);
+        return rc;
+    }
+    era_find(a);
+    *archive = a;
+    return 0;
+}
+
+void
+archive_close(struct archive *a)
+{
+    if (a == NULL)
+        return;
+    for (size_t i = 0; i < SEGMENT_BUCKETS; i++) {
+        for (struct cached_segment *c = a->buckets[i]; c != NULL; c = c->next)
+            segment_close(c->segment);
+    }
+    alog_close(a->log);
+    arena_free(a->arena);
+    free(a);
+}
+
+int
+archive_refresh(struct archive *a, struct pgs_err *err)
+{
+    int rc = alog_refresh(a->log, err);
+    if (rc == 0)
+        era_find(a);
+    return rc;
+}
+
+static bool
+has_barrier(const struct log_entry *e, struct slice barrier)
+{
+    for (size_t i = 0; i < e->barrier_count; i++) {
+        if (slice_equal(e->barriers[i], barrier))
+            return true;
+    }
+    return false;
+}
+
+int
+archive_wait_barrier(struct archive *a, struct slice barrier, int64_t deadline_us,
+                     struct pgs_err *err)
+{
+    long wait_us = WAIT_FIRST_US;
+    size_t seen = alog_count(a->log);
+    for (;;) {
+        int rc = archive_refresh(a, err);
+        if (rc < 0)
+            return rc;
+        for (; seen < alog_count(a->log); seen++) {
+            if (has_barrier(alog_entry(a->log, seen), barrier))
+                return 0;
+        }
+        if (clock_us() >= deadline_us) {
+            (void)err_set(err, PGS_E_NOT_RUNNING,
+                          "the archiver did not archive the present in time");
+            return err_hint(
+                err,
+                "is `pgstrata serve` running? `pgstrata status` tells; --timeout waits longer");
+        }
+        struct timespec pause = { .tv_nsec = wait_us * 1000 };
+        (void)nanosleep(&pause, NULL);
+        wait_us = wait_us * 2 < WAIT_MAX_US ? wait_us * 2 : WAIT_MAX_US;
+    }
+}
+
+const struct alog *
+archive_log(const struct archive *a)
+{
+    return a->log;
+}
+
+uint32_t
+archive_era(const struct archive *a)
+{
+    const struct log_entry *last = alog_last(a->log);
+    return last != NULL ? last->era : 1;
+}
+
+pgs_lsn
+archive_end(const struct archive *a)
+{
+    return alog_end(a->log);
+}
+
+pgs_time
+archive_end_time(const struct archive *a)
+{
+    pgs_time latest = PGS_TIME_NONE;
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        if (e->time_max != PGS_TIME_NONE && (latest == PGS_TIME_NONE || e->time_max > latest))
+            latest = e->time_max;
+    }
+    return latest;
+}
+
+uint64_t
+archive_bytes_read(const struct archive *a)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < SEGMENT_BUCKETS; i++) {
+        for (const struct cached_segment *c = a->buckets[i]; c != NULL; c = c->next)
+            bytes += segment_bytes_read(c->segment);
+    }
+    return bytes;
+}
+
+int
+archive_segment(struct archive *a, const struct segment_info *info, struct cached_segment **cached,
+                struct pgs_err *err)
+{
+    struct slice name = slice_str(info->name);
+    struct cached_segment **bucket = &a->buckets[hash_bytes(name, 0) % SEGMENT_BUCKETS];
+    for (struct cached_segment *c = *bucket; c != NULL; c = c->next) {
+        if (strcmp(c->name, info->name) == 0) {
+            *cached = c;
+            return 0;
+        }
+    }
+    struct segment *segment;
+    int rc = segment_open(a->store, info->name, info, &segment, err);
+    if (rc < 0)
+        return rc;
+    struct cached_segment *c = arena_alloc_zero(a->arena, sizeof(*c));
+    memcpy(c->name, info->name, sizeof(c->name));
+    c->segment = segment;
+    c->next = *bucket;
+    *bucket = c;
+    *cached = c;
+    return 0;
+}
+
+int
+archive_segment_txns(struct archive *a, const struct segment_info *info, struct txn **txns,
+                     size_t *count, struct pgs_err *err)
+{
+    struct cached_segment *c;
+    *txns = NULL;
+    *count = 0;
+    if (info->txn_count == 0)
+        return 0;
+    int rc = archive_segment(a, info, &c, err);
+    if (rc == 0 && !c->txns_loaded) {
+        rc = segment_txns(c->segment, a->arena, &c->txns, &c->txn_count, err);
+        c->txns_loaded = rc == 0;
+    }
+    if (rc < 0)
+        return rc;
+    *txns = c->txns;
+    *count = c->txn_count;
+    return 0;
+}
+
+int
+archive_txn(struct archive *a, pgs_lsn commit_lsn, struct arena *arena, struct txn *txn,
+            struct pgs_err *err)
+{
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        if (e->kind != LOG_CHANGES || commit_lsn < e->range.begin || commit_lsn >= e->range.end)
+            continue;
+        for (size_t i = 0; i < e->segment_count; i++) {
+            struct txn *txns;
+            size_t count;
+            int rc = archive_segment_txns(a, &e->segments[i], &txns, &count, err);
+            if (rc < 0)
+                return rc;
+            size_t low = 0, high = count;
+            while (low < high) {
+                size_t middle = low + (high - low) / 2;
+                if (txns[middle].commit_lsn < commit_lsn)
+                    low = middle + 1;
+                else
+                    high = middle;
+            }
+            if (low < count && txns[low].commit_lsn == commit_lsn) {
+                *txn = txns[low];
+                txn->actor = arena_dup(arena, txns[low].actor);
+                txn->restore_id = arena_dup(arena, txns[low].restore_id);
+                return 0;
+            }
+        }
+    }
+    return PGS_NONE;
+}
+
+void
+archive_moment(struct archive *a, pgs_lsn lsn, struct pgs_moment *moment)
+{
+    struct pgs_err ignored;
+    *moment = PGS_MOMENT_NONE;
+    moment->lsn = lsn;
+    for (size_t i = alog_count(a->log); i-- > a->era_start;) {
+        const struct log_entry *e = alog_entry(a->log, i);
+        if (e->kind != LOG_CHANGES || e->range.begin >= lsn)
+            continue;
+        for (size_t j = e->segment_count; j-- > 0;) {
+            struct txn *txns;
+            size_t count;
+            if (archive_segment_txns(a, &e->segments[j], &txns, &count, &ignored) < 0)
+                return;
+            for (size_t k = count; k-- > 0;) {
+                if (txns[k].commit_end_lsn <= lsn) {
+                    moment->time = txns[k].commit_time;
+                    moment->xid = txns[k].xid;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/* Bases' rows are no part of the stream: their segments are found through the base alone. */
+static bool
+is_change_entry(const struct log_entry *e)
+{
+    return e->kind == LOG_CHANGES;
+}
+
+int
+archive_segments(struct archive *a, struct pgs_lsn_range range, struct arena *arena,
+                 struct segment ***segments, size_t *count, struct pgs_err *err)
+{
+    size_t total = 0, n = 0;
+    ARCHIVE_FOR_ENTRIES(a, e) total += is_change_entry(e) ? e->segment_count : 0;
+    struct segment **list = arena_alloc_array(arena, total + 1, sizeof(struct segment *));
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        for (size_t i = 0; is_change_entry(e) && i < e->segment_count; i++) {
+            const struct segment_info *info = &e->segments[i];
+            struct cached_segment *c;
+            if (info->lsn.begin >= range.end || info->lsn.end <= range.begin)
+                continue;
+            int rc = archive_segment(a, info, &c, err);
+            if (rc < 0)
+                return rc;
+            list[n++] = c->segment;
+        }
+    }
+    *segments = list;
+    *count = n;
+    return 0;
+}
+
+int
+archive_base_segments(struct archive *a, const struct coverage *coverage, struct arena *arena,
+                      struct segment ***segments, size_t *count, struct pgs_err *err)
+{
+    const struct log_base *base = coverage->base;
+    struct segment **list =
+        arena_alloc_array(arena, base->segment_count + 1, sizeof(struct segment *));
+    for (size_t i = 0; i < base->segment_count; i++) {
+        struct cached_segment *c;
+        int rc = archive_segment(a, &coverage->base_entry->segments[base->segments[i]], &c, err);
+        if (rc < 0)
+            return rc;
+        list[i] = c->segment;
+    }
+    *segments = list;
+    *count = base->segment_count;
+    return 0;
+}
+
+static int
+slice_order(const void *a, const void *b)
+{
+    return slice_compare(*(const struct slice *)a, *(const struct slice *)b);
+}
+
+struct tenant_set {
+    struct arena *arena;
+    struct slice *items;
+    size_t count, capacity;
+    struct slice last;
+};
+
+static void
+tenant_add(struct tenant_set *set, struct slice tenant)
+{
+    if (set->count > 0 && slice_equal(set->last, tenant))
+        return;
+    if (set->count == set->capacity) {
+        set->capacity = set->capacity == 0 ? 256 : set->capacity * 2;
+        struct slice *items = realloc(set->items, set->capacity * sizeof(*items));
+        if (items == NULL)
+            abort();
+        set->items = items;
+    }
+    set->last = arena_dup(set->arena, tenant);
+    set->items[set->count++] = set->last;
+}
+
+static int
+segment_tenants(struct archive *a, const struct segment_info *info, struct tenant_set *set,
+                struct pgs_err *err)
+{
+    struct cached_segment *c;
+    struct arena *scratch = arena_new(NULL);
+    struct run_ref *runs;
+    size_t position = 0, count;
+    int rc = archive_segment(a, info, &c, err);
+    while (rc == 0 &&
+           (rc = segment_page(c->segment, &position, scratch, &runs, &count, err)) == 0) {
+        for (size_t i = 0; i < count; i++) {
+            if (runs[i].id.tenant.scope == SCOPE_TENANT)
+                tenant_add(set, runs[i].id.tenant.key);
+        }
+        arena_reset(scratch);
+    }
+    arena_free(scratch);
+    return rc < 0 ? rc : 0;
+}
+
+static size_t
+tenants_unique(struct slice *items, size_t count)
+{
+    size_t n = 0;
+    if (count > 1)
+        qsort(items, count, sizeof(*items), slice_order);
+    for (size_t i = 0; i < count; i++) {
+        if (n == 0 || !slice_equal(items[n - 1], items[i]))
+            items[n++] = items[i];
+    }
+    return n;
+}
+
+int
+archive_tenants(struct archive *a, struct arena *arena, struct slice **tenants, size_t *count,
+                struct pgs_err *err)
+{
+    struct tenant_set set = { .arena = arena };
+    int rc = 0;
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        for (size_t i = 0; rc == 0 && i < e->segment_count; i++) {
+            rc = segment_tenants(a, &e->segments[i], &set, err);
+            set.count = tenants_unique(set.items, set.count);
+        }
+    }
+    if (rc == 0) {
+        *tenants = arena_alloc_array(arena, set.count + 1, sizeof(**tenants));
+        if (set.count > 0)
+            memcpy(*tenants, set.items, set.count * sizeof(**tenants));
+        *count = set.count;
+    }
+    free(set.items);
+    return rc;
+}
+
+/* One look into the directory per table and segment, newest first: most tenants are found at once. */
+int
+archive_has_tenant(struct archive *a, struct slice tenant, bool *has, struct pgs_err *err)
+{
+    struct arena *scratch = arena_new(NULL);
+    const struct archive_table *tables;
+    struct tenant wanted = { .scope = SCOPE_TENANT, .key = tenant };
+    size_t table_count;
+    bool found = false;
+    int rc = archive_tables(a, 0, scratch, &tables, &table_count, err);
+    for (size_t i = alog_count(a->log); rc == 0 && !found && i-- > a->era_start;) {
+        const struct log_entry *e = alog_entry(a->log, i);
+        for (size_t j = 0; rc == 0 && !found && j < e->segment_count; j++) {
+            struct cached_segment *c;
+            rc = archive_segment(a, &e->segments[j], &c, err);
+            for (size_t k = 0; rc == 0 && !found && k < table_count; k++) {
+                struct run_ref *runs;
+                size_t count = 0;
+                rc = segment_find(c->segment, &wanted, tables[k].oid, scratch, &runs, &count, err);
+                found = rc == 0 && count > 0;
+            }
+        }
+    }
+    arena_free(scratch);
+    if (rc == 0)
+        *has = found;
+    return rc;
+}

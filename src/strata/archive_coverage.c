@@ -1,0 +1,281 @@
+/* archive_coverage.c: what can be answered exactly: bases and breaks, folded by LSN
+ * (docs/decisions/0001-coverage-is-bases-and-breaks.md). */
+#include "strata/archive_internal.h"
+
+#include "core/err.h"
+#include "core/timefmt.h"
+
+#include <stdlib.h>
+
+static bool
+break_concerns(const struct log_break *b, uint32_t table_oid)
+{
+    return b->table_oid == 0 || b->table_oid == table_oid;
+}
+
+/* An open break ends where a later record with the same table and begin says. */
+static pgs_lsn
+break_end(struct archive *a, const struct log_break *b)
+{
+    pgs_lsn end = b->end;
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        for (size_t i = 0; end == 0 && i < e->break_count; i++) {
+            const struct log_break *other = &e->breaks[i];
+            if (other->table_oid == b->table_oid && other->begin == b->begin && other->end != 0)
+                end = other->end;
+        }
+    }
+    return end;
+}
+
+/* The break with the highest begin that meets [from, to). */
+static const struct log_break *
+break_between(struct archive *a, uint32_t table_oid, pgs_lsn from, pgs_lsn to)
+{
+    const struct log_break *found = NULL;
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        for (size_t i = 0; i < e->break_count; i++) {
+            const struct log_break *b = &e->breaks[i];
+            if (!break_concerns(b, table_oid) || b->begin >= to)
+                continue;
+            pgs_lsn end = break_end(a, b);
+            if ((end == 0 || end > from) && (found == NULL || b->begin > found->begin))
+                found = b;
+        }
+    }
+    return found;
+}
+
+static const struct relation *
+shape_relation(struct archive *a, uint32_t table_oid, uint64_t shape_id, pgs_lsn at)
+{
+    const struct relation *found = NULL;
+    pgs_lsn found_from = 0;
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        for (size_t i = 0; i < e->shape_count; i++) {
+            const struct log_shape *s = &e->shapes[i];
+            if (s->relation->oid == table_oid && s->id == shape_id &&
+                (found == NULL || (s->from <= at && s->from >= found_from))) {
+                found = s->relation;
+                found_from = s->from;
+            }
+        }
+    }
+    return found;
+}
+
+/* The newest base at or before `at`, and the oldest after it. */
+static void
+bases_around(struct archive *a, uint32_t table_oid, pgs_lsn at, struct coverage *before,
+             pgs_lsn *after)
+{
+    *after = 0;
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        for (size_t i = 0; i < e->base_count; i++) {
+            const struct log_base *b = &e->bases[i];
+            if (b->table_oid != table_oid)
+                continue;
+            if (b->lsn <= at && (before->base == NULL || b->lsn >= before->base_lsn)) {
+                before->base = b;
+                before->base_entry = e;
+                before->base_lsn = b->lsn;
+                before->shape_id = b->shape_id;
+            }
+            if (b->lsn > at && (*after == 0 || b->lsn < *after))
+                *after = b->lsn;
+        }
+    }
+}
+
+/* The first base after `at` from which something can be answered. */
+static pgs_lsn
+covered_after(struct archive *a, uint32_t table_oid, pgs_lsn at)
+{
+    for (;;) {
+        struct coverage before = { 0 };
+        pgs_lsn after;
+        bases_around(a, table_oid, at, &before, &after);
+        if (after == 0 || break_between(a, table_oid, after, after + 1) == NULL)
+            return after;
+        at = after;
+    }
+}
+
+static int
+outside(struct archive *a, uint32_t table_oid, pgs_lsn at, const struct coverage *before,
+        const struct log_break *b, struct pgs_err *err)
+{
+    char lsn[LSN_TEXT_MAX];
+    const struct archive_table *table = NULL;
+    struct arena *scratch = arena_new(NULL);
+    const struct archive_table *tables;
+    size_t count;
+    pgs_lsn after = covered_after(a, table_oid, at);
+    if (archive_tables(a, 0, scratch, &tables, &count, err) == 0) {
+        for (size_t i = 0; i < count; i++) {
+            if (tables[i].oid == table_oid)
+                table = &tables[i];
+        }
+    }
+    const char *name = table == NULL ? arena_printf(scratch, "table %u", table_oid)
+                                     : arena_printf(scratch, "table %.*s.%.*s",
+                                                    SLICE_PRINT(table->relation->schema),
+                                                    SLICE_PRINT(table->relation->name));
+    (void)err_set(err, PGS_E_REFUSED, "%s cannot be answered exactly at %s: %.*s", name,
+                  lsn_format(at, lsn),
+                  SLICE_PRINT(b != NULL ? b->reason : slice_str("no base was taken before it")));
+    (void)err_code(err, "outside_coverage");
+    (void)err_hint(err, "choose one of the nearest moments, or leave the table out");
+    if (b != NULL && before->base != NULL && b->begin >= before->base_lsn &&
+        break_between(a, table_oid, before->base_lsn, b->begin) == NULL)
+        archive_moment(a, b->begin, &err->nearest_before);
+    if (after != 0)
+        archive_moment(a, after, &err->nearest_after);
+    arena_free(scratch);
+    return err->kind;
+}
+
+int
+archive_coverage(struct archive *a, uint32_t table_oid, pgs_lsn from, pgs_lsn to,
+                 struct coverage *coverage, struct pgs_err *err)
+{
+    struct coverage found = { 0 };
+    pgs_lsn after;
+    bases_around(a, table_oid, from, &found, &after);
+    if (found.base == NULL)
+        return outside(a, table_oid, from, &found, NULL, err);
+    const struct log_break *b = break_between(a, table_oid, found.base_lsn, to);
+    if (b != NULL)
+        return outside(a, table_oid, from, &found, b, err);
+    found.relation = shape_relation(a, table_oid, found.shape_id, found.base_lsn);
+    if (found.relation == NULL)
+        return err_set(err, PGS_E_CORRUPT, "the log has a base of table %u and not its shape",
+                       table_oid);
+    *coverage = found;
+    return 0;
+}
+
+bool
+archive_table_covered(struct archive *a, uint32_t table_oid)
+{
+    struct coverage coverage;
+    struct pgs_err ignored;
+    struct coverage newest = { 0 };
+    pgs_lsn after;
+    /* A base may lie ahead of the stream's end for a moment. */
+    pgs_lsn end = archive_end(a);
+    bases_around(a, table_oid, UINT64_MAX, &newest, &after);
+    if (newest.base != NULL && newest.base_lsn > end)
+        end = newest.base_lsn;
+    return archive_coverage(a, table_oid, end, end, &coverage, &ignored) == 0;
+}
+
+static int
+table_order(const void *a, const void *b)
+{
+    const struct archive_table *x = a, *y = b;
+    int order = slice_compare(x->relation->schema, y->relation->schema);
+    if (order == 0)
+        order = slice_compare(x->relation->name, y->relation->name);
+    return order != 0 ? order : (x->oid > y->oid) - (x->oid < y->oid);
+}
+
+static void
+table_see(struct archive_table *tables, size_t *count, const struct log_shape *s, pgs_lsn cut)
+{
+    struct archive_table *t = NULL;
+    for (size_t i = 0; i < *count; i++) {
+        if (tables[i].oid == s->relation->oid)
+            t = &tables[i];
+    }
+    if (t == NULL) {
+        t = &tables[(*count)++];
+        *t = (struct archive_table){ s->relation->oid, s->id, s->from, s->relation };
+        return;
+    }
+    /* Newest at or before the cut; when none is, the oldest. */
+    bool better =
+        s->from <= cut ? t->from > cut || s->from >= t->from : t->from > cut && s->from < t->from;
+    if (better)
+        *t = (struct archive_table){ s->relation->oid, s->id, s->from, s->relation };
+}
+
+static bool
+is_dropped(struct archive *a, uint32_t oid, pgs_lsn cut)
+{
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        for (size_t i = 0; i < e->break_count; i++) {
+            const struct log_break *b = &e->breaks[i];
+            if (b->table_oid == oid && slice_equal(b->code, slice_str("dropped")) && b->begin < cut)
+                return true;
+        }
+    }
+    return false;
+}
+
+int
+archive_tables(struct archive *a, pgs_lsn cut, struct arena *arena,
+               const struct archive_table **tables, size_t *count, struct pgs_err *err)
+{
+    size_t total = 0, n = 0, kept = 0;
+    (void)err;
+    if (cut == 0)
+        cut = UINT64_MAX;
+    ARCHIVE_FOR_ENTRIES(a, e) total += e->shape_count;
+    struct archive_table *list = arena_alloc_array(arena, total + 1, sizeof(*list));
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        for (size_t i = 0; i < e->shape_count; i++)
+            table_see(list, &n, &e->shapes[i], cut);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!is_dropped(a, list[i].oid, cut))
+            list[kept++] = list[i];
+    }
+    if (kept > 1)
+        qsort(list, kept, sizeof(*list), table_order);
+    *tables = list;
+    *count = kept;
+    return 0;
+}
+
+static int
+gap_order(const void *a, const void *b)
+{
+    const struct archive_gap *x = a, *y = b;
+    if (x->begin != y->begin)
+        return x->begin < y->begin ? -1 : 1;
+    return (x->table_oid > y->table_oid) - (x->table_oid < y->table_oid);
+}
+
+int
+archive_gaps(struct archive *a, struct arena *arena, struct archive_gap **gaps, size_t *count,
+             struct pgs_err *err)
+{
+    size_t total = 0, n = 0, kept = 0;
+    (void)err;
+    ARCHIVE_FOR_ENTRIES(a, e) total += e->break_count;
+    struct archive_gap *list = arena_alloc_array(arena, total + 1, sizeof(*list));
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        for (size_t i = 0; i < e->break_count; i++) {
+            const struct log_break *b = &e->breaks[i];
+            list[n++] =
+                (struct archive_gap){ b->begin, break_end(a, b), b->table_oid, b->code, b->reason };
+        }
+    }
+    if (n > 1)
+        qsort(list, n, sizeof(*list), gap_order);
+    for (size_t i = 0; i < n; i++) {
+        if (kept == 0 || gap_order(&list[kept - 1], &list[i]) != 0)
+            list[kept++] = list[i];
+    }
+    *gaps = list;
+    *count = kept;
+    return 0;
+}

@@ -1,0 +1,38 @@
+/* archive_internal.h: an open archive, for archive*.c. */
+#ifndef STRATA_ARCHIVE_INTERNAL_H
+#define STRATA_ARCHIVE_INTERNAL_H
+
+#include "strata/archive.h"
+
+struct cached_segment {
+    char name[SEGMENT_NAME_MAX];
+    struct segment *segment;
+    struct txn *txns; /* in the archive's arena, once asked for */
+    size_t txn_count;
+    bool txns_loaded;
+    struct cached_segment *next; /* in its bucket */
+};
+
+#define SEGMENT_BUCKETS 1024
+
+struct archive {
+    struct alog *log;
+    struct store *store;
+    struct arena *arena;
+    struct cached_segment *buckets[SEGMENT_BUCKETS];
+    size_t era_start; /* index of the current era's first entry */
+};
+
+/* Entries of the current era are those from era_start on. */
+#define ARCHIVE_FOR_ENTRIES(a, e)                                                                \
+    for (size_t entry_index = (a)->era_start; entry_index < alog_count((a)->log); entry_index++) \
+        for (const struct log_entry *e = alog_entry((a)->log, entry_index); e != NULL; e = NULL)
+
+PGS_CHECKED int archive_segment(struct archive *a, const struct segment_info *info,
+                                struct cached_segment **cached, struct pgs_err *err);
+PGS_CHECKED int archive_segment_txns(struct archive *a, const struct segment_info *info,
+                                     struct txn **txns, size_t *count, struct pgs_err *err);
+/* Fills time and xid of a moment from the newest transaction that ends at or before lsn. */
+void archive_moment(struct archive *a, pgs_lsn lsn, struct pgs_moment *moment);
+
+#endif
