@@ -266,12 +266,50 @@ resolve(struct pass *p, pgs_time now, struct pgs_err *err)
     return err_set(err, PGS_E_USAGE, "no such target");
 }
 
+/* A time with no known transaction before it says nothing about the state, unless the archive was there
+ * already: what was committed before the archive began is not known. */
+static int
+time_check_begin(const struct pass *p, struct pgs_err *err)
+{
+    char text[TIME_TEXT_MAX];
+    if (p->has_kept || alog_count(p->a->log) == 0 ||
+        p->target->time >= alog_entry(p->a->log, p->a->era_start)->created)
+        return 0;
+    (void)err_set(err, PGS_E_REFUSED, "the target %s lies before the archive",
+                  time_format(p->target->time, text));
+    (void)err_code(err, "outside_coverage");
+    if (p->has_undone)
+        err->nearest_after =
+            (struct pgs_moment){ p->first_undone.commit_end_lsn, p->first_undone.commit_time,
+                                 p->first_undone.xid };
+    return err_hint(err, "choose a later time");
+}
+
+/* Where a gap lies between the last kept transaction and the first undone one, the time may lie in it:
+ * the cut goes into the gap, where coverage refuses. */
+static pgs_lsn
+time_gap_cut(const struct pass *p, pgs_lsn lsn)
+{
+    pgs_lsn kept = p->has_kept ? p->last_kept.commit_end_lsn : 0;
+    ARCHIVE_FOR_ENTRIES(p->a, e)
+    {
+        for (size_t i = 0; i < e->break_count; i++) {
+            const struct log_break *b = &e->breaks[i];
+            if (b->table_oid == 0 && b->begin >= kept && b->begin < lsn)
+                lsn = b->begin + 1;
+        }
+    }
+    return lsn;
+}
+
 int
 archive_resolve(struct archive *a, const struct target *target, pgs_time now, struct cut *cut,
                 struct pgs_err *err)
 {
     struct pass p = { .a = a, .target = target };
     int rc = resolve(&p, now, err);
+    if (rc == 0 && target->kind == TARGET_TIME)
+        rc = time_check_begin(&p, err);
     if (rc < 0)
         return rc;
     struct cut c = { .era = archive_era(a),
@@ -287,6 +325,8 @@ archive_resolve(struct archive *a, const struct target *target, pgs_time now, st
     c.lsn = p.has_undone ? p.first_undone.commit_lsn : archive_end(a);
     if (target->kind == TARGET_LSN && target->lsn < c.lsn)
         c.lsn = target->lsn;
+    if (target->kind == TARGET_TIME)
+        c.lsn = time_gap_cut(&p, c.lsn);
     *cut = c;
     return 0;
 }
