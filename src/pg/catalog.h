@@ -29,8 +29,9 @@ struct catalog {
     struct slice tenants_type; /* format_type of the tenants table's key; empty if not found */
 };
 
-/* Decides route, tenant column, coverage and their reasons from the facts in *r and the rules. Pure; text
- * it makes lives in `arena`. Parent routes need the whole catalog: catalog_read finds them. */
+/* Decides route, tenant column, coverage and their reasons from the facts in *r and the rules.
+ * Pure; text it makes lives in `arena`. Parent routes need the whole catalog: catalog_read finds
+ * them. */
 void catalog_decide(const struct catalog_rules *rules, struct arena *arena, struct relation *r);
 
 PGS_CHECKED int catalog_read(struct pg_conn *c, const struct catalog_rules *rules,

@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Settings that decide how a value looks as text (DESIGN 4.4), and the user's defaults that could end or
- * distort long work. Checked after connecting: a setting that did not take would silently make base and
- * stream differ. */
+/* Settings that decide how a value looks as text (DESIGN 4.4), and the user's defaults that could
+ * end or distort long work. Checked after connecting: a setting that did not take would silently
+ * make base and stream differ. */
 static const struct pin {
     const char *name, *value;
 } pins[] = {

@@ -40,8 +40,9 @@ route_parse(const char *text, enum route *route, struct pgs_err *err)
     return err_set(err, PGS_E_USAGE, "\"%.40s\" is no route", text);
 }
 
-/* Canonical encoding: route name, tenant column's attnum (0: none), column count, then per column attnum,
- * name, type oid, typmod, key flag; numbers big-endian, text with a 32-bit size in front. */
+/* Canonical encoding: route name, tenant column's attnum (0: none), column count, then per column
+ * attnum, name, type oid, typmod, key flag; numbers big-endian, text with a 32-bit size in
+ * front. */
 uint64_t
 relation_shape_id(const struct relation *r)
 {
@@ -199,7 +200,8 @@ columns_parse(json_t *array, struct arena *arena, struct relation *r)
     return true;
 }
 
-/* Route and tenant column are absent in messages made inside the database: catalog_decide fills them. */
+/* Route and tenant column are absent in messages made inside the database: catalog_decide fills
+ * them. */
 static bool
 relation_parse(json_t *root, struct arena *arena, struct relation *r)
 {

@@ -27,7 +27,7 @@ run(struct pg_conn *c, const char *command, PGresult **result, struct pgs_err *e
 int
 replication_identify(struct pg_conn *c, struct server_identity *id, struct pgs_err *err)
 {
-    PGresult *r;
+    PGresult *r = NULL;
     struct server_identity found;
     int rc = run(c, "IDENTIFY_SYSTEM", &r, err);
     if (rc < 0)
@@ -61,7 +61,7 @@ replication_timeline_history(struct pg_conn *c, uint32_t timeline, struct arena 
                              struct timeline_switch **switches, size_t *count, struct pgs_err *err)
 {
     char command[64];
-    PGresult *r;
+    PGresult *r = NULL;
     *switches = NULL;
     *count = 0;
     if (timeline <= 1)
@@ -101,7 +101,7 @@ replication_create_slot(struct pg_conn *c, const char *name, bool temporary, boo
                         struct slot_created *created, struct pgs_err *err)
 {
     struct buf sql = { 0 };
-    PGresult *r;
+    PGresult *r = NULL;
     buf_put_str(&sql, "CREATE_REPLICATION_SLOT ");
     int rc = quote_ident(c, &sql, slice_str(name), err);
     buf_put_str(&sql, temporary ? " TEMPORARY LOGICAL pgoutput" : " LOGICAL pgoutput");
@@ -246,7 +246,7 @@ replication_stop(struct pg_conn *c, struct pgs_err *err)
         if (size < 0)
             break;
     }
-    PGresult *r;
+    PGresult *r = NULL;
     while ((r = PQgetResult(c->pq)) != NULL)
         PQclear(r);
     return 0;
