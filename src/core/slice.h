@@ -41,9 +41,9 @@ slice_str(const char *text)
 static inline bool
 slice_equal(struct slice a, struct slice b)
 {
-    if ((a.data == NULL) != (b.data == NULL) || a.size != b.size)
-        return false;
-    return a.size == 0 || memcmp(a.data, b.data, a.size) == 0;
+    if (a.data == NULL || b.data == NULL)
+        return a.data == b.data;
+    return a.size == b.size && memcmp(a.data, b.data, a.size) == 0;
 }
 
 /* Bytewise order, the order of everything in the archive; NULL sorts as empty. */

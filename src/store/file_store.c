@@ -1,6 +1,7 @@
 /* file_store.c: an object is written to .tmp/, made durable, and then given its name in one step:
- * rename(2) to replace, link(2) to create only if absent. Names are folders and files below the root,
- * reached by openat(2) from a descriptor of the root, never through a symbolic link at the end. */
+ * rename(2) to replace, link(2) to create only if absent. Names are folders and files below the
+ * root, reached by openat(2) from a descriptor of the root, never through a symbolic link at the
+ * end. */
 #include "store/file_store.h"
 
 #include "core/arena.h"

@@ -145,7 +145,7 @@ alog_refresh(struct alog *log, struct pgs_err *err)
             return any ? 0 : PGS_NONE;
         if (rc == 0)
             rc = entry_check(log, e, number, err);
-        if (rc < 0)
+        if (rc != 0)
             return rc;
         entry_add(log, e);
         any = true;

@@ -76,16 +76,22 @@ get_time(struct reader *r, json_t *object, const char *key)
     return json_integer_value(v);
 }
 
+/* Of one of 0123456789abcdef. */
+static unsigned
+hex_digit(char c)
+{
+    return (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10);
+}
+
 static void
 get_hex(struct reader *r, json_t *object, const char *key, uint8_t *bytes, size_t size)
 {
     json_t *v = get(r, object, key);
     bool ok = json_is_string(v) && json_string_length(v) == 2 * size;
     for (size_t i = 0; ok && i < size; i++) {
-        unsigned byte = 0;
         const char *p = json_string_value(v) + 2 * i;
-        ok = strspn(p, "0123456789abcdef") >= 2 && sscanf(p, "%2x", &byte) == 1;
-        bytes[i] = (uint8_t)byte;
+        ok = strspn(p, "0123456789abcdef") >= 2;
+        bytes[i] = ok ? (uint8_t)(hex_digit(p[0]) << 4 | hex_digit(p[1])) : 0;
     }
     if (!ok)
         r->wrong = r->wrong != NULL ? r->wrong : key;
