@@ -7,7 +7,8 @@
 
 #define MOVE_TRIGGER "!pgstrata_move"
 
-/* One row per ordinary table or leaf partition. $1 publication, $2 tenants table, $3 move trigger. */
+/* One row per ordinary table or leaf partition. $1 publication, $2 tenants table, $3 move
+ * trigger. */
 static const char tables_sql[] =
     "SELECT c.oid, n.nspname, c.relname, c.relreplident, c.relpersistence = 'u',"
     " pg_has_role(c.relowner, 'USAGE'),"
@@ -27,8 +28,8 @@ static const char tables_sql[] =
     " AND n.nspname <> 'information_schema'"
     " ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\"";
 
-/* Columns as pgoutput publishes them, and which index tells rows apart: the replica identity's, or with
- * FULL the primary key. */
+/* Columns as pgoutput publishes them, and which index tells rows apart: the replica identity's, or
+ * with FULL the primary key. */
 static const char columns_sql[] =
     "SELECT a.attrelid, a.attname, a.attnum, a.atttypid, a.atttypmod,"
     " format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,"
@@ -332,8 +333,9 @@ find_tenant_keys(struct catalog *catalog, const struct foreign_key *keys, size_t
     }
 }
 
-/* A table without tenant column that refers, at any depth, to one with a tenant: its rows have a tenant, and
- * this version does not follow them. Repeats until nothing changes: depth is bounded by the tables. */
+/* A table without tenant column that refers, at any depth, to one with a tenant: its rows have a
+ * tenant, and this version does not follow them. Repeats until nothing changes: depth is bounded by
+ * the tables. */
 static void
 find_parents(const struct catalog_rules *rules, struct catalog *catalog,
              const struct foreign_key *keys, size_t count, struct arena *arena)
