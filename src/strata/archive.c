@@ -386,7 +386,8 @@ archive_tenants(struct archive *a, struct arena *arena, struct slice **tenants, 
     return rc;
 }
 
-/* One look into the directory per table and segment, newest first: most tenants are found at once. */
+/* One look into the directory per table and segment, newest first: most tenants are found at
+ * once. */
 int
 archive_has_tenant(struct archive *a, struct slice tenant, bool *has, struct pgs_err *err)
 {

@@ -1,7 +1,8 @@
 /* archive_resolve.c: targets become cuts (DESIGN 6, docs/decisions/0008).
  *
  * Transaction tables come in commit-LSN order. One pass over those that matter decides for each
- * transaction whether it is kept; the first that is not is `first_undone`, everything before it is in. */
+ * transaction whether it is kept; the first that is not is `first_undone`, everything before it is
+ * in. */
 #include "strata/archive_internal.h"
 
 #include "core/err.h"
@@ -106,8 +107,8 @@ time_step(struct pass *p, const struct txn *t, struct pgs_err *err)
     return 0;
 }
 
-/* Entries wholly before the target's time need no look, nor do those wholly behind it once the cut is
- * found; the entry's own times tell. */
+/* Entries wholly before the target's time need no look, nor do those wholly behind it once the cut
+ * is found; the entry's own times tell. */
 static int
 resolve_time(struct pass *p, struct pgs_err *err)
 {
@@ -266,8 +267,8 @@ resolve(struct pass *p, pgs_time now, struct pgs_err *err)
     return err_set(err, PGS_E_USAGE, "no such target");
 }
 
-/* A time with no known transaction before it says nothing about the state, unless the archive was there
- * already: what was committed before the archive began is not known. */
+/* A time with no known transaction before it says nothing about the state, unless the archive was
+ * there already: what was committed before the archive began is not known. */
 static int
 time_check_begin(const struct pass *p, struct pgs_err *err)
 {
@@ -285,8 +286,8 @@ time_check_begin(const struct pass *p, struct pgs_err *err)
     return err_hint(err, "choose a later time");
 }
 
-/* Where a gap lies between the last kept transaction and the first undone one, the time may lie in it:
- * the cut goes into the gap, where coverage refuses. */
+/* Where a gap lies between the last kept transaction and the first undone one, the time may lie in
+ * it: the cut goes into the gap, where coverage refuses. */
 static pgs_lsn
 time_gap_cut(const struct pass *p, pgs_lsn lsn)
 {

@@ -13,7 +13,8 @@
 #define MAC_LINE_BYTES (sizeof(MAC_LINE_PREFIX) - 1 + 64 + 1)
 #define LIST_MAX 1000000
 
-/* Reads fields of an object; the first that is wrong is remembered, later ones are not looked at. */
+/* Reads fields of an object; the first that is wrong is remembered, later ones are not looked
+ * at. */
 struct reader {
     struct arena *arena;
     const char *wrong; /* NULL: all well */

@@ -1,9 +1,9 @@
 /* scan.c: a k-way merge over run cursors.
  *
- * Active cursors (the tenant's own runs of base and changes) sit in a binary heap by (key, commit LSN,
- * sequence). The smallest key becomes the current one. Passive cursors (tombstones) are only asked for
- * keys that active ones have, in ascending order: they seek, and skip blocks that cannot hold the key.
- * Truncates are few, read once, and interleaved with the versions of every key. */
+ * Active cursors (the tenant's own runs of base and changes) sit in a binary heap by (key, commit
+ * LSN, sequence). The smallest key becomes the current one. Passive cursors (tombstones) are only
+ * asked for keys that active ones have, in ascending order: they seek, and skip blocks that cannot
+ * hold the key. Truncates are few, read once, and interleaved with the versions of every key. */
 #include "strata/scan.h"
 
 #include "core/err.h"
@@ -138,8 +138,8 @@ truncate_order(const void *a, const void *b)
     return version_compare(a, b);
 }
 
-/* Truncates have the empty key: they come first in their run. Then each passive source stands at its first
- * tombstone. */
+/* Truncates have the empty key: they come first in their run. Then each passive source stands at
+ * its first tombstone. */
 static int
 truncates_read(struct scan *s, struct pgs_err *err)
 {
@@ -207,7 +207,8 @@ scan_close(struct scan *s)
     free(s);
 }
 
-/* Brings a source to the key: its head is the first version with key >= ours, when it may hold it. */
+/* Brings a source to the key: its head is the first version with key >= ours, when it may hold
+ * it. */
 static int
 source_seek(struct scan *s, struct source *source, struct slice key, struct pgs_err *err)
 {
@@ -307,7 +308,8 @@ given_advance(struct scan *s, struct pgs_err *err)
     return 0;
 }
 
-/* The smallest of: the heap's first, passive heads and the next truncate, all of the current key. */
+/* The smallest of: the heap's first, passive heads and the next truncate, all of the current
+ * key. */
 static struct source *
 pick(struct scan *s, const struct version **truncate)
 {

@@ -1,7 +1,8 @@
 /* state.c: folds the versions of each key to the row at the cut.
  *
- * A field of kind 'u' in the first image after a key change or a tenant move carries over from the row's
- * former place: that place is read by a scan of its own, up to just before the change. Rare, so simple. */
+ * A field of kind 'u' in the first image after a key change or a tenant move carries over from the
+ * row's former place: that place is read by a scan of its own, up to just before the change. Rare,
+ * so simple. */
 #include "strata/scan.h"
 
 #include "core/err.h"
