@@ -38,7 +38,7 @@ struct arena {
 static void
 poison(void *data, size_t size)
 {
-#ifndef NDEBUG
+#ifdef PGS_POISON
     memset(data, 0xff, size);
 #else
     (void)data;
@@ -49,7 +49,7 @@ poison(void *data, size_t size)
 static struct chunk *
 chunk_new(struct arena *a, size_t size)
 {
-    struct chunk *c = malloc(sizeof(*c) + size);
+    struct chunk *c = size <= PTRDIFF_MAX - sizeof(*c) ? malloc(sizeof(*c) + size) : NULL;
     if (c == NULL)
         abort();
     c->next = NULL;
@@ -115,7 +115,7 @@ arena_reset(struct arena *a)
         return;
     chunks_free(a, a->current->next);
     a->current->next = NULL;
-    poison(a->current->data, a->current->size);
+    poison(a->current->data, (size_t)(a->next - a->current->data));
     a->next = a->current->data;
     a->end = a->current->data + a->current->size;
 }
@@ -147,18 +147,18 @@ slow_alloc(struct arena *a, size_t size)
 void *
 arena_alloc_bytes(struct arena *a, size_t size)
 {
-    if ((size_t)(a->end - a->next) < size)
+    if (a->next == NULL || (size_t)(a->end - a->next) < size)
         return slow_alloc(a, size);
     void *p = a->next;
     a->next += size;
-    return p != NULL ? p : slow_alloc(a, size);
+    return p;
 }
 
 void *
 arena_alloc(struct arena *a, size_t size)
 {
     size_t padding = (size_t)(-(uintptr_t)a->next & (alignof(max_align_t) - 1));
-    size_t left = (size_t)(a->end - a->next);
+    size_t left = a->next != NULL ? (size_t)(a->end - a->next) : 0;
     if (a->next == NULL || left < padding || left - padding < size)
         return slow_alloc(a, size);
     void *p = a->next + padding;

@@ -1,5 +1,6 @@
 #include "core/buf.h"
 
+#include <endian.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,7 @@ bool
 buf_reserve(struct buf *b, size_t more)
 {
     size_t limit = b->limit != 0 ? b->limit : BUF_LIMIT_DEFAULT;
+    limit = limit < PTRDIFF_MAX ? limit : PTRDIFF_MAX; /* no sum below can overflow */
     if (b->failed || more > limit - b->size) {
         b->failed = true;
         return false;
@@ -45,8 +47,8 @@ buf_reserve(struct buf *b, size_t more)
     if (need <= b->capacity)
         return true;
     size_t capacity = b->capacity < CAPACITY_FIRST ? CAPACITY_FIRST : b->capacity;
-    while (capacity < need)
-        capacity += capacity / 2;
+    capacity += capacity / 2; /* grows by a factor, so that n puts move O(n) bytes */
+    capacity = capacity < need ? need : capacity;
     uint8_t *data = realloc(b->data, capacity);
     if (data == NULL)
         abort();
@@ -85,21 +87,21 @@ buf_put_u8(struct buf *b, uint8_t v)
 void
 buf_put_be16(struct buf *b, uint16_t v)
 {
-    uint16_t bytes = __builtin_bswap16(v);
+    uint16_t bytes = htobe16(v);
     buf_put(b, &bytes, sizeof(bytes));
 }
 
 void
 buf_put_be32(struct buf *b, uint32_t v)
 {
-    uint32_t bytes = __builtin_bswap32(v);
+    uint32_t bytes = htobe32(v);
     buf_put(b, &bytes, sizeof(bytes));
 }
 
 void
 buf_put_be64(struct buf *b, uint64_t v)
 {
-    uint64_t bytes = __builtin_bswap64(v);
+    uint64_t bytes = htobe64(v);
     buf_put(b, &bytes, sizeof(bytes));
 }
 
@@ -139,7 +141,7 @@ buf_printf(struct buf *b, const char *fmt, ...)
 const char *
 buf_cstr(struct buf *b)
 {
-    if (!buf_reserve(b, 0) && b->data == NULL)
+    if (b->data == NULL && !buf_reserve(b, 0))
         return "";
     b->data[b->size] = '\0';
     return (const char *)b->data;

@@ -1,5 +1,7 @@
 #include "core/cursor.h"
 
+#include <endian.h>
+
 struct cursor
 cursor_of(struct slice bytes)
 {
@@ -43,7 +45,7 @@ cursor_be32(struct cursor *c)
     if (p == NULL)
         return 0;
     memcpy(&v, p, sizeof(v));
-    return __builtin_bswap32(v);
+    return be32toh(v);
 }
 
 uint64_t
@@ -54,7 +56,7 @@ cursor_be64(struct cursor *c)
     if (p == NULL)
         return 0;
     memcpy(&v, p, sizeof(v));
-    return __builtin_bswap64(v);
+    return be64toh(v);
 }
 
 int64_t
@@ -96,16 +98,16 @@ struct slice
 cursor_varslice(struct cursor *c)
 {
     uint64_t size = cursor_varint(c);
-    if (size > (uint64_t)(c->end - c->next))
+    if (size > cursor_left(c))
         c->failed = true;
-    return c->failed ? SLICE_NULL : cursor_bytes(c, (size_t)size);
+    return cursor_bytes(c, (size_t)size);
 }
 
 struct slice
 cursor_cstr(struct cursor *c)
 {
     size_t left = cursor_left(c);
-    const uint8_t *nul = c->failed || left == 0 ? NULL : memchr(c->next, 0, left);
+    const uint8_t *nul = left == 0 ? NULL : memchr(c->next, 0, left);
     if (nul == NULL) {
         c->failed = true;
         return SLICE_NULL;
@@ -118,7 +120,7 @@ cursor_cstr(struct cursor *c)
 size_t
 cursor_left(const struct cursor *c)
 {
-    return (size_t)(c->end - c->next);
+    return c->failed ? 0 : (size_t)(c->end - c->next);
 }
 
 bool

@@ -26,6 +26,7 @@ struct slice cursor_bytes(struct cursor *c, size_t size);
 struct slice cursor_varslice(struct cursor *c);
 /* Bytes up to a NUL, which is consumed and not part of the answer. */
 struct slice cursor_cstr(struct cursor *c);
+/* Bytes not yet read; 0 after a failure, so that a loop over what is left ends. */
 size_t cursor_left(const struct cursor *c);
 /* No read failed. */
 bool cursor_ok(const struct cursor *c);

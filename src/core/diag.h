@@ -3,9 +3,13 @@
  *     diag_warn("slot_lag", DIAG(diag_int(DIAG_KEY_LAG_BYTES, lag)),
  *               "slot keeps %s of WAL", text);
  *
+ *     2026-11-23T16:20:00.123Z warn  slot_lag: slot keeps 1.4 GiB of WAL (lag_bytes=1503238553)
+ *     {"time":"...","level":"warn","event":"slot_lag","message":"...","lag_bytes":1503238553}
+ *
  * A stable event name, fields, then words. error needs a person, warn soon will, info is a change
  * of state, debug the rest. Never row data, never a secret. Thread-safe: one line is one write(2).
- * Field names come from core/diag_keys.h. */
+ * Long values are cut off, control characters and what is not UTF-8 are spelt out. Leaves errno as
+ * it is. Field names come from core/diag_keys.h. */
 #ifndef CORE_DIAG_H
 #define CORE_DIAG_H
 
@@ -35,6 +39,7 @@ struct diag_field {
     }
 #define DIAG_NO_FIELDS ((const struct diag_field[]){ { 0 } })
 
+/* A value of NULL is null in JSON. */
 struct diag_field diag_str(const char *key, const char *value);
 struct diag_field diag_int(const char *key, int64_t value);
 struct diag_field diag_lsn(const char *key, pgs_lsn value);

@@ -1,5 +1,7 @@
 #include "core/err.h"
 
+#include "core/utf8.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,6 +61,7 @@ err_set(struct pgs_err *err, enum pgs_kind kind, const char *fmt, ...)
     vsnprintf(message, sizeof(message), fmt, args);
     va_end(args);
     err_clear(err, kind);
+    utf8_mend(message);
     memcpy(err->message, message, sizeof(message));
     return kind;
 }
@@ -76,8 +79,9 @@ err_set_errno(struct pgs_err *err, enum pgs_kind kind, const char *fmt, ...)
     err_clear(err, kind);
     /* GNU's strerror_r: the answer is the return value. */
     const char *text = strerror_r(cause, reason, sizeof(reason));
-    int room = (int)sizeof(err->message) - (int)strlen(text) - 3;
+    int room = (int)(sizeof(err->message) - strlen(text) - sizeof(": "));
     snprintf(err->message, sizeof(err->message), "%.*s: %s", room, message, text);
+    utf8_mend(err->message);
     return kind;
 }
 
@@ -96,6 +100,7 @@ err_hint(struct pgs_err *err, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(hint, sizeof(hint), fmt, args);
     va_end(args);
+    utf8_mend(hint);
     memcpy(err->hint, hint, sizeof(hint));
     return err->kind;
 }
@@ -110,8 +115,9 @@ err_doing(struct pgs_err *err, const char *fmt, ...)
     vsnprintf(doing, sizeof(doing), fmt, args);
     va_end(args);
     memcpy(message, err->message, sizeof(message));
-    int room = (int)sizeof(err->message) - (int)strlen(doing) - 10;
+    int room = (int)(sizeof(err->message) - strlen(doing) - sizeof("cannot : "));
     snprintf(err->message, sizeof(err->message), "cannot %s: %.*s", doing, room, message);
+    utf8_mend(err->message);
     return err->kind;
 }
 

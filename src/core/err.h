@@ -4,10 +4,13 @@
  * with a cure:                return err_hint(err, "check the permissions of %s", dir);
  * each layer above adds:      return rc < 0 ? err_doing(err, "publish segment %s", name) : rc;
  *
- * All return the (negative) kind, so that they can be returned at once. */
+ * All return the (negative) kind, so that they can be returned at once. What is too long is cut
+ * off; what is not UTF-8 becomes '?', so that every message can be put into JSON. Arguments may
+ * point into *err. */
 #ifndef CORE_ERR_H
 #define CORE_ERR_H
 
+#include "core/banned.h"
 #include <pgstrata/error.h>
 
 /* Fills *err anew: kind, default code of the kind, message; hint, sqlstate and moments become

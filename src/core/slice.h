@@ -5,6 +5,8 @@
 #ifndef CORE_SLICE_H
 #define CORE_SLICE_H
 
+#include "core/banned.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -170,8 +170,9 @@ date_of_days(int64_t days, int *year, int *month, int *day)
     *year = (int)(yoe + era * 400 + (*month <= 2 ? 1 : 0));
 }
 
-const char *
-time_format(pgs_time time, char text[TIME_TEXT_MAX])
+/* Date and clock without fraction. The microseconds left over go to *fraction_us. */
+static int
+put_seconds(pgs_time time, char text[TIME_TEXT_MAX], int *fraction_us)
 {
     int year, month, day;
     int64_t us_per_day = S_PER_DAY * US_PER_S;
@@ -181,12 +182,29 @@ time_format(pgs_time time, char text[TIME_TEXT_MAX])
         days--;
     }
     date_of_days(days + DAYS_TO_2000, &year, &month, &day);
-    int seconds = (int)(us / US_PER_S), fraction = (int)(us % US_PER_S);
-    int size = snprintf(text, TIME_TEXT_MAX, "%04d-%02d-%02dT%02d:%02d:%02d", year, month, day,
-                        seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if (fraction != 0)
-        size += snprintf(text + size, (size_t)(TIME_TEXT_MAX - size), ".%06d", fraction);
+    int seconds = (int)(us / US_PER_S);
+    *fraction_us = (int)(us % US_PER_S);
+    return snprintf(text, TIME_TEXT_MAX, "%04d-%02d-%02dT%02d:%02d:%02d", year, month, day,
+                    seconds / 3600, seconds / 60 % 60, seconds % 60);
+}
+
+const char *
+time_format(pgs_time time, char text[TIME_TEXT_MAX])
+{
+    int fraction_us;
+    int size = put_seconds(time, text, &fraction_us);
+    if (fraction_us != 0)
+        size += snprintf(text + size, (size_t)(TIME_TEXT_MAX - size), ".%06d", fraction_us);
     snprintf(text + size, (size_t)(TIME_TEXT_MAX - size), "Z");
+    return text;
+}
+
+const char *
+time_format_ms(pgs_time time, char text[TIME_TEXT_MAX])
+{
+    int fraction_us;
+    int size = put_seconds(time, text, &fraction_us);
+    snprintf(text + size, (size_t)(TIME_TEXT_MAX - size), ".%03dZ", fraction_us / 1000);
     return text;
 }
 
@@ -303,7 +321,7 @@ size_format(uint64_t bytes, char text[24])
     static const char *const names[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
     double v = (double)bytes;
     size_t unit = 0;
-    while (v >= 1024 && unit + 1 < sizeof(names) / sizeof(names[0])) {
+    while (v >= (unit == 0 ? 1024 : 1023.95) && unit + 1 < sizeof(names) / sizeof(names[0])) {
         v /= 1024;
         unit++;
     }

@@ -12,6 +12,8 @@
 PGS_CHECKED int time_parse(const char *text, pgs_time *time, struct pgs_err *err);
 /* "2026-11-23T16:20:00.123456Z" (no fraction when it is zero). Returns text. */
 const char *time_format(pgs_time time, char text[TIME_TEXT_MAX]);
+/* "2026-11-23T16:20:00.123Z", always with three digits: for lines below each other. */
+const char *time_format_ms(pgs_time time, char text[TIME_TEXT_MAX]);
 /* "16/B374D848": 1 to 8 hex digits, slash, 1 to 8 hex digits. PGS_E_USAGE. */
 PGS_CHECKED int lsn_parse(const char *text, pgs_lsn *lsn, struct pgs_err *err);
 const char *lsn_format(pgs_lsn lsn, char text[LSN_TEXT_MAX]);
