@@ -4,21 +4,19 @@
 #include "core/err.h"
 #include "core/timefmt.h"
 #include "store/file_store.h"
+#include "store/name.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#define NAME_MAX_BYTES 512
 #define PREFIX_MAX 256
 
 static bool
-part_is_plain(const char *part, size_t size)
+chars_are_plain(const char *text, size_t size)
 {
-    if (size == 0 || (size == 1 && part[0] == '.') || (size == 2 && memcmp(part, "..", 2) == 0))
-        return false;
     for (size_t i = 0; i < size; i++) {
-        char c = part[i];
+        char c = text[i];
         bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                   c == '.' || c == '_' || c == '-';
         if (!ok)
@@ -27,32 +25,59 @@ part_is_plain(const char *part, size_t size)
     return true;
 }
 
+bool
+store_name_part_is_plain(const char *part, size_t size)
+{
+    bool dots = (size == 1 && part[0] == '.') || (size == 2 && memcmp(part, "..", 2) == 0);
+    return size > 0 && !dots && chars_are_plain(part, size);
+}
+
+/* Whether everything up to the last slash is plain; *last is what follows it. */
+static bool
+folders_are_plain(const char *name, const char **last)
+{
+    const char *slash;
+    for (*last = name; (slash = strchr(*last, '/')) != NULL; *last = slash + 1) {
+        if (!store_name_part_is_plain(*last, (size_t)(slash - *last)))
+            return false;
+    }
+    return true;
+}
+
 static int
 name_check(const char *name, struct pgs_err *err)
 {
-    bool ok = strlen(name) <= NAME_MAX_BYTES;
-    for (const char *p = name; ok;) {
-        const char *end = strchrnul(p, '/');
-        ok = part_is_plain(p, (size_t)(end - p));
-        if (*end == '\0')
-            break;
-        p = end + 1;
-    }
-    if (!ok)
-        return err_set(err, PGS_E_USAGE, "\"%.100s\" is no name of an object", name);
-    return 0;
+    const char *last;
+    if (strlen(name) <= STORE_NAME_MAX && folders_are_plain(name, &last) &&
+        store_name_part_is_plain(last, strlen(last)))
+        return 0;
+    return err_set(err, PGS_E_USAGE, "\"%.100s\" is no name of an object", name);
+}
+
+/* A prefix, or where a listing goes on, may end in the middle of a part. */
+static int
+prefix_check(const char *prefix, struct pgs_err *err)
+{
+    const char *last;
+    if (strlen(prefix) <= STORE_NAME_MAX && folders_are_plain(prefix, &last) &&
+        chars_are_plain(last, strlen(last)))
+        return 0;
+    return err_set(err, PGS_E_USAGE, "\"%.100s\" is no beginning of a name", prefix);
 }
 
 int
 store_open(const char *url, struct store **store, struct pgs_err *err)
 {
-    if (strncmp(url, "file://", 7) == 0)
-        return file_store_open(url + 7, store, err);
-    if (strstr(url, "://") != NULL) {
-        (void)err_set(err, PGS_E_USAGE, "store %s: this version knows folders only", url);
+    const char *scheme_end = strstr(url, "://");
+    bool is_file = strncmp(url, "file:///", 8) == 0;
+    if (url[0] == '\0' || (!is_file && scheme_end != NULL)) {
+        /* The scheme alone: what follows may hold a secret. */
+        int size = scheme_end != NULL ? (int)(scheme_end - url) : 0;
+        (void)err_set(err, PGS_E_USAGE, "store \"%.*s\" is none that this version knows", size,
+                      url);
         return err_hint(err, "give a folder or file:///folder");
     }
-    return file_store_open(url, store, err);
+    return file_store_open(is_file ? url + strlen("file://") : url, store, err);
 }
 
 void
@@ -95,7 +120,10 @@ int
 store_list(struct store *s, const char *prefix, const char *after, store_list_fn *fn, void *context,
            struct pgs_err *err)
 {
-    return s->ops->list(s, prefix, after, fn, context, err);
+    int rc = prefix_check(prefix, err);
+    if (rc == 0 && after != NULL)
+        rc = prefix_check(after, err);
+    return rc < 0 ? rc : s->ops->list(s, prefix, after, fn, context, err);
 }
 
 int
@@ -141,7 +169,7 @@ struct prefix_store {
 };
 
 struct prefix_name {
-    char text[NAME_MAX_BYTES + PREFIX_MAX];
+    char text[STORE_NAME_MAX + PREFIX_MAX]; /* too long for an object is found by the inner store */
 };
 
 static struct prefix_name
@@ -243,8 +271,9 @@ int
 store_open_prefix(struct store *inner, const char *prefix, struct store **store,
                   struct pgs_err *err)
 {
+    const char *last;
     size_t size = strlen(prefix);
-    if (size == 0 || size >= PREFIX_MAX || prefix[size - 1] != '/')
+    if (size == 0 || size >= PREFIX_MAX || !folders_are_plain(prefix, &last) || *last != '\0')
         return err_set(err, PGS_E_USAGE, "\"%.100s\" is no prefix of names", prefix);
     struct prefix_store *s = calloc(1, sizeof(*s));
     if (s == NULL)
