@@ -234,6 +234,7 @@ write_versions(const struct batch *b, const struct grouping *g, size_t count,
     uint32_t run = UINT32_MAX;
     for (size_t i = 0; i < count; i++) {
         const struct batch_version *v = g->sorted[i];
+        pgs_assert(v != NULL);
         struct version out = {
             .key = slice_of(v->key, v->key_size),
             .commit_lsn = v->commit_lsn,

@@ -53,8 +53,8 @@ void batch_add(struct batch *b, uint32_t run, const struct version *v);
 /* Forgets every version from index `count` on: a transaction that must not be delivered. */
 void batch_cut(struct batch *b, size_t count);
 void batch_txn(struct batch *b, const struct txn *t);
-/* Sorts versions [from, to) and writes them as a segment, with the transaction table when with_txns. The
- * versions keep their order in the batch. */
+/* Sorts versions [from, to) and writes them as a segment, with the transaction table when
+ * with_txns. The versions keep their order in the batch. */
 PGS_CHECKED int batch_write(const struct batch *b, size_t from, size_t to, bool with_txns,
                             struct store *store, const char *name, struct segment_info *info,
                             struct pgs_err *err);

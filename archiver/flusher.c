@@ -1,8 +1,9 @@
 /* flusher.c: writes segments in parallel, appends log entries in order.
  *
- * A batch holds complete transactions first, then perhaps a part of one that is still open. The first become
- * a segment and, when it is this batch's turn, a log entry; the rest becomes a spilled segment that the
- * entry with its commit will name. Storage that is away is waited for; being fenced is the end. */
+ * A batch holds complete transactions first, then perhaps a part of one that is still open. The
+ * first become a segment and, when it is this batch's turn, a log entry; the rest becomes a spilled
+ * segment that the entry with its commit will name. Storage that is away is waited for; being
+ * fenced is the end. */
 #include "archiver/internal.h"
 
 #include "core/diag.h"

@@ -69,7 +69,7 @@ struct item *inbox_chunk(struct budget *budget, size_t bytes);
 struct item *inbox_reset(void);
 struct item *inbox_poll(struct schema_poll *poll);
 struct item *inbox_bases(struct base_done *bases);
-void inbox_free(void *item); /* with all it holds; accepts NULL */
+void inbox_free(void *pointer); /* with all it holds; accepts NULL */
 
 /* Whether a frame of `bytes` fits. */
 bool chunk_fits(const struct item *chunk, size_t bytes);

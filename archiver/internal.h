@@ -24,7 +24,7 @@ struct chunk {
     struct budget *budget; /* charged with bytes.capacity at push */
     size_t charged;
 };
-void chunk_free(void *chunk);
+void chunk_free(void *item);
 
 /* The log has one writer; this is its door. Batches enter in ticket order. */
 struct publisher {
@@ -94,7 +94,8 @@ PGS_CHECKED int builder_message(struct builder *b, struct slice bytes, struct pg
 void publisher_init(struct publisher *p, struct alog *log);
 void publisher_release(struct publisher *p);
 void *flusher_thread(void *archiver);
-/* Appends an entry that is no part of the stream (bases, notes): retried while the store is away. */
+/* Appends an entry that is no part of the stream (bases, notes): retried while the store is
+ * away. */
 PGS_CHECKED int publisher_append(struct archiver *a, struct log_entry *e, struct pgs_err *err);
 /* A name for a segment of ours. */
 void publisher_segment_name(struct archiver *a, char name[SEGMENT_NAME_MAX]);

@@ -1,5 +1,6 @@
-/* slot.c: the only thread that touches the replication connection. It never waits for storage: when the queue
- * is full it stops reading, and status updates go out by the clock all the same (DESIGN 4.6). */
+/* slot.c: the only thread that touches the replication connection. It never waits for storage: when
+ * the queue is full it stops reading, and status updates go out by the clock all the same (DESIGN
+ * 4.6). */
 #include "archiver/internal.h"
 
 #include "core/err.h"
@@ -184,7 +185,8 @@ slot_run(struct archiver *a, struct pg_conn *c, struct pgs_err *err)
         if (rc == 0)
             rc = status_by_clock(&s, err);
     }
-    /* What was read in whole goes on; a chunk that the full queue refused is read again next time. */
+    /* What was read in whole goes on; a chunk that the full queue refused is read again next
+     * time. */
     chunk_push(&s);
     chunk_free(s.chunk);
     if (rc == 0 && ended)

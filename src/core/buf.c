@@ -141,7 +141,9 @@ buf_printf(struct buf *b, const char *fmt, ...)
 const char *
 buf_cstr(struct buf *b)
 {
-    if (b->data == NULL && !buf_reserve(b, 0))
+    if (b->data == NULL)
+        (void)buf_reserve(b, 0);
+    if (b->data == NULL)
         return "";
     b->data[b->size] = '\0';
     return (const char *)b->data;

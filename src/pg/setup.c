@@ -109,7 +109,8 @@ setup_run(struct pg_conn *c, const struct pg_target *target, const struct setup_
         rc = setup_move_triggers(c, out, catalog, err);
     if (rc == 0)
         rc = setup_event_triggers(c, out, arena, findings, err);
-    /* The slot last: what is above is repeatable, and a slot keeps WAL from the moment it exists. */
+    /* The slot last: what is above is repeatable, and a slot keeps WAL from the moment it
+     * exists. */
     if (rc == 0)
         rc = setup_slot(c, target, names.slot, out, err);
     return rc < 0 ? err_doing(err, "set up") : 0;
