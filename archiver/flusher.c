@@ -208,12 +208,13 @@ batch_flush(struct archiver *a, struct batch *b, struct pgs_err *err)
     /* A batch before this one may have failed meanwhile: a hole must never become visible. */
     if (rc == 0 && atomic_load(&a->aborted))
         rc = err_set(err, PGS_E_CANCELLED, "the session has ended");
+    /* First: what is dropped was spilled before this batch. */
+    if (b->drops_spilled)
+        spilled_drop(a);
     if (rc == 0)
         rc = batch_publish(a, b, has_complete ? &complete : NULL, err);
     if (rc == 0 && has_open)
         spilled_add(p, &open);
-    if (b->drops_spilled)
-        spilled_drop(a);
     if (rc < 0 && rc != PGS_E_CANCELLED)
         archiver_fail(a, err);
     turn_end(p);
