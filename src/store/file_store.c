@@ -151,7 +151,7 @@ parent_open(struct file_store *s, const char *name, bool make, const char **last
         errno = make ? EPERM : ENOENT;
         return -1;
     }
-    int folder = fcntl(s->root, F_DUPFD_CLOEXEC, 0);
+    int folder = openat(s->root, ".", FOLDER_FLAGS); /* a dup would share where readdir stands */
     for (const char *slash; folder >= 0 && (slash = strchr(part, '/')) != NULL; part = slash + 1) {
         snprintf(path, sizeof(path), "%.*s", (int)(slash - name), name);
         const char *step = path + (part - name);

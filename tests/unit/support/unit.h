@@ -10,9 +10,9 @@
 #include <cmocka.h>
 /* clang-format on */
 
-#define assert_slice_equal(slice, text)                        \
+#define assert_slice_equal(actual, text)                       \
     do {                                                       \
-        struct slice checked = (slice);                        \
+        struct slice checked = (actual);                       \
         assert_non_null(checked.data);                         \
         assert_int_equal(checked.size, strlen(text));          \
         assert_memory_equal(checked.data, text, checked.size); \
