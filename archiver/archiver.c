@@ -478,7 +478,7 @@ session_run(struct archiver *a, struct pgs_err *err)
     }
     /* Once more: what the last flush made durable. */
     if (rc == 0)
-        (void)replication_status(c, atomic_load(&a->durable), false, &ignored);
+        err_ignore(replication_status(c, atomic_load(&a->durable), false, &ignored));
     pg_close(c);
     return rc;
 }

@@ -308,7 +308,7 @@ segments_remove(struct base *b)
 {
     struct pgs_err ignored;
     for (size_t i = 0; i < b->segment_count; i++)
-        (void)store_remove(b->a->store, b->segments[i].name, &ignored);
+        err_ignore(store_remove(b->a->store, b->segments[i].name, &ignored));
 }
 
 static int

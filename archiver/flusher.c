@@ -125,7 +125,7 @@ spilled_drop(struct archiver *a)
     struct publisher *p = &a->publisher;
     struct pgs_err ignored;
     for (size_t i = 0; i < p->spilled_count; i++)
-        (void)store_remove(a->store, p->spilled[i].name, &ignored);
+        err_ignore(store_remove(a->store, p->spilled[i].name, &ignored));
     p->spilled_count = 0;
 }
 

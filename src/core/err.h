@@ -41,6 +41,13 @@ int err_exit_code(enum pgs_kind kind);
 /* HTTP status of DESIGN 10 for a kind. */
 int err_http_status(enum pgs_kind kind);
 
+/* For an answer that cannot change what happens next: cleaning up, a last courtesy. */
+static inline void
+err_ignore(int rc)
+{
+    (void)rc;
+}
+
 /* For our own mistakes only, never for bytes from outside; stays in release builds, aborts. */
 #define pgs_assert(condition) \
     ((condition) ? (void)0 : pgs_assert_failed(#condition, __FILE__, __LINE__))

@@ -42,7 +42,7 @@ apply_one(struct pg_conn *c, const struct sql_file *file, struct pgs_err *err)
     if (rc == 0)
         rc = pg_exec(c, "COMMIT", err);
     if (rc < 0) {
-        (void)pg_exec(c, "ROLLBACK", &ignored);
+        err_ignore(pg_exec(c, "ROLLBACK", &ignored));
         return err_doing(err, "apply migration %s", file->name);
     }
     return 0;
