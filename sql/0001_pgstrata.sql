@@ -15,7 +15,7 @@ CREATE TABLE pgstrata.settings (
 
 -- One row: the last heartbeat (who serves this database; a copy of the server is known by it).
 CREATE TABLE pgstrata.heartbeat (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
     counter bigint NOT NULL,
     nonce text NOT NULL,
     beat_at timestamptz NOT NULL DEFAULT now()
@@ -23,7 +23,7 @@ CREATE TABLE pgstrata.heartbeat (
 
 CREATE TABLE pgstrata.restore_points (
     name text PRIMARY KEY,
-    lsn pg_lsn NOT NULL,
+    lsn pg_lsn NOT NULL DEFAULT pg_current_wal_insert_lsn(),
     created_at timestamptz NOT NULL DEFAULT now(),
     tenant text,
     kind text NOT NULL

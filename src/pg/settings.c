@@ -72,7 +72,7 @@ heartbeat_beat(struct pg_conn *c, const char *nonce, struct heartbeat *hb, struc
     int rc = pg_query(
         c,
         "WITH beat AS (INSERT INTO pgstrata.heartbeat (counter, nonce) VALUES (1, $1)"
-        " ON CONFLICT (only) DO UPDATE SET counter = heartbeat.counter + 1,"
+        " ON CONFLICT (single) DO UPDATE SET counter = heartbeat.counter + 1,"
         "   nonce = excluded.nonce, beat_at = now() RETURNING counter, nonce)"
         " SELECT counter, nonce, pg_logical_emit_message(true, '" MESSAGE_HEARTBEAT "',"
         "   pgstrata.ascii_json(jsonb_build_object('counter', counter, 'nonce', nonce))) FROM beat",
