@@ -86,6 +86,9 @@ struct coverage {
 };
 PGS_CHECKED int archive_coverage(struct archive *a, uint32_t table_oid, pgs_lsn from, pgs_lsn to,
                                  struct coverage *coverage, struct pgs_err *err);
+/* The oldest base from which `to` can be answered without a break: how far history reaches. false: none. */
+bool archive_coverage_longest(struct archive *a, uint32_t table_oid, pgs_lsn to,
+                              struct coverage *coverage);
 /* Breaks as status shows them (merged, closed ones with their end), in LSN order. covered_again:
  * the first base after it, 0 none. */
 struct archive_gap {

@@ -160,6 +160,22 @@ archive_coverage(struct archive *a, uint32_t table_oid, pgs_lsn from, pgs_lsn to
 }
 
 bool
+archive_coverage_longest(struct archive *a, uint32_t table_oid, pgs_lsn to,
+                         struct coverage *coverage)
+{
+    struct coverage found;
+    struct pgs_err ignored;
+    bool any = false;
+    /* Back from base to base, as long as the next older one still reaches `to`. */
+    for (pgs_lsn at = to; at > 0 && archive_coverage(a, table_oid, at, to, &found, &ignored) == 0;
+         at = found.base_lsn - 1) {
+        *coverage = found;
+        any = true;
+    }
+    return any;
+}
+
+bool
 archive_table_covered(struct archive *a, uint32_t table_oid)
 {
     struct coverage coverage;

@@ -96,6 +96,17 @@ fold_apply(struct fold *f, const struct version *v, struct pgs_err *err)
     return err_set(err, PGS_E_CORRUPT, "version of kind %d", (int)v->op);
 }
 
+int
+fold_apply_known(struct fold *f, const struct version *v, struct pgs_err *err)
+{
+    if (v->op == VERSION_UPDATE && !f->alive) {
+        for (size_t i = 0; i < f->count; i++)
+            f->fields[i] = (struct row_field){ ROW_NULL, SLICE_NULL };
+        f->alive = true;
+    }
+    return fold_apply(f, v, err);
+}
+
 const struct row_field *
 fold_row(const struct fold *f)
 {

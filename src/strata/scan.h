@@ -44,6 +44,8 @@ void fold_free(struct fold *f);  /* accepts NULL */
 void fold_reset(struct fold *f); /* before a new key: no row */
 /* PGS_E_REFUSED code "unresolved_toast" when an 'u' field has nothing to carry. */
 PGS_CHECKED int fold_apply(struct fold *f, const struct version *v, struct pgs_err *err);
+/* As fold_apply, for showing history: a field that has nothing to carry from counts as NULL. */
+PGS_CHECKED int fold_apply_known(struct fold *f, const struct version *v, struct pgs_err *err);
 /* The row now: column_count fields, none of kind 'u', valid until the next call; NULL: no row. */
 const struct row_field *fold_row(const struct fold *f);
 

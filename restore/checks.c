@@ -1,0 +1,334 @@
+#include "restore/checks.h"
+
+#include "core/err.h"
+#include "restore/diff.h"
+#include "restore/stage.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* Runs a SELECT whose first row has two counts, and says whether they are equal. */
+static int
+compare_counts(struct plan *plan, struct buf *sql, bool for_tenant, bool *equal,
+               struct pgs_err *err)
+{
+    struct pg_rows *rows = NULL;
+    int rc = for_tenant ? pg_query(plan->session->conn, buf_cstr(sql),
+                                   PG_PARAMS(plan->tenant_text), &rows, err)
+                        : pg_query(plan->session->conn, buf_cstr(sql), PG_NO_PARAMS, &rows, err);
+    if (rc == 0)
+        *equal = slice_equal(pg_cell_slice(rows, 0, 0), pg_cell_slice(rows, 0, 1));
+    pg_rows_free(rows);
+    buf_reset(sql);
+    return rc;
+}
+
+static size_t
+column_of_attnum(const struct relation *r, int16_t attnum)
+{
+    size_t i = 0;
+    while (i < r->column_count && r->columns[i].attnum != attnum)
+        i++;
+    return i;
+}
+
+/* --- foreign keys --- */
+
+/* Columns in a foreign key that are not published (generated ones) are not in the stage: the key is
+ * then checked from the live row. */
+static bool
+columns_staged(const struct foreign_key_check *fk, const struct relation *r, bool child_side)
+{
+    for (size_t i = 0; i < fk->column_count; i++) {
+        int16_t attnum = child_side ? fk->columns[i].child_attnum : fk->columns[i].parent_attnum;
+        if (column_of_attnum(r, attnum) == r->column_count)
+            return false;
+    }
+    return true;
+}
+
+/* SELECT DISTINCT the references of the rows put back, as f0, f1, ...; NULL refers to nothing. */
+static void
+put_references(struct buf *sql, const struct foreign_key_check *fk, const struct plan_table *t)
+{
+    bool staged = columns_staged(fk, t->live, true);
+    buf_put_str(sql, "SELECT DISTINCT ");
+    for (size_t i = 0; i < fk->column_count; i++) {
+        buf_put_str(sql, i == 0 ? "" : ", ");
+        if (staged)
+            buf_printf(sql, "s.c%zu", column_of_attnum(t->live, fk->columns[i].child_attnum));
+        else
+            buf_printf(sql, "l.%s", fk->columns[i].child);
+        buf_printf(sql, " AS f%zu", i);
+    }
+    buf_printf(sql,
+               " FROM pg_temp.pgs_diff_%zu d JOIN pg_temp.pgs_stage_%zu s ON s.ctid = d.stage",
+               t->number, t->number);
+    if (!staged) {
+        buf_printf(sql, " JOIN ONLY %s l ON ", t->sql_name);
+        stage_put_key_join(sql, t, "l", "s");
+    }
+    buf_put_str(sql, " WHERE d.op IN ('I', 'U', 'R')");
+    for (size_t i = 0; i < fk->column_count; i++) {
+        if (staged)
+            buf_printf(sql, " AND s.c%zu IS NOT NULL",
+                       column_of_attnum(t->live, fk->columns[i].child_attnum));
+        else
+            buf_printf(sql, " AND l.%s IS NOT NULL", fk->columns[i].child);
+    }
+}
+
+/* "alias.parent OPERATOR f.f0 AND ...": parent on the operator's left */
+static void
+put_parent_join(struct buf *sql, const struct foreign_key_check *fk, const char *parent)
+{
+    for (size_t i = 0; i < fk->column_count; i++)
+        buf_printf(sql, "%s%s.%s %s f.f%zu", i == 0 ? "" : " AND ", parent, fk->columns[i].parent,
+                   fk->columns[i].equals, i);
+}
+
+/* As many different references as locked parents: a reference has one parent at most, since the
+ * parent's columns are unique. */
+static int
+check_parents(struct plan *plan, const struct foreign_key_check *fk, const struct plan_table *t,
+              struct pgs_err *finding, struct pgs_err *err)
+{
+    struct buf sql = { 0 };
+    bool whole = false;
+    buf_put_str(&sql, "WITH f AS MATERIALIZED (");
+    put_references(&sql, fk, t);
+    buf_printf(&sql,
+               ") SELECT (SELECT count(*) FROM f),"
+               " (SELECT count(*) FROM (SELECT FROM f JOIN %s p ON ",
+               fk->parent);
+    put_parent_join(&sql, fk, "p");
+    buf_put_str(&sql, " FOR KEY SHARE OF p) x)");
+    int rc = compare_counts(plan, &sql, false, &whole, err);
+    buf_release(&sql);
+    if (rc < 0)
+        return err_doing(err, "check foreign key %s of table %s", fk->name, t->label);
+    if (whole)
+        return 0;
+    err_set(finding, PGS_E_REFUSED,
+            "rows of table %s would refer to rows that do not exist (foreign key %s)", t->label,
+            fk->name);
+    err_code(finding, "foreign_key");
+    err_hint(finding, "the table they refer to is not part of this restore, or its row belongs to "
+                      "nobody any more; --exclude-tables %s leaves the table out",
+             t->label);
+    return PGS_NONE;
+}
+
+static void
+put_gone(struct buf *sql, const struct foreign_key_check *fk, const struct plan_table *t)
+{
+    buf_put_str(sql, "SELECT DISTINCT ");
+    for (size_t i = 0; i < fk->column_count; i++) {
+        size_t column = column_of_attnum(t->live, fk->columns[i].parent_attnum);
+        buf_printf(sql, "%sd.%s AS f%zu", i == 0 ? "" : ", ", diff_column_of(t, column).name, i);
+    }
+    buf_printf(sql, " FROM pg_temp.pgs_diff_%zu d WHERE d.op IN ('D', 'R')", t->number);
+}
+
+/* "p.col = f.f0": the parent's own equality */
+static void
+put_same_parent(struct buf *sql, const struct plan *plan, const struct foreign_key_check *fk,
+                const struct plan_table *t)
+{
+    for (size_t i = 0; i < fk->column_count; i++)
+        buf_printf(sql, "%sp.%s %s f.f%zu", i == 0 ? "" : " AND ", fk->columns[i].parent,
+                   constraints_equals(&plan->constraints, t->live->oid,
+                                      fk->columns[i].parent_attnum),
+                   i);
+}
+
+static int
+check_children(struct plan *plan, const struct foreign_key_check *fk, const struct plan_table *t,
+               struct pgs_err *finding, struct pgs_err *err)
+{
+    struct buf sql = { 0 };
+    bool none = false;
+    if (!columns_staged(fk, t->live, false)) {
+        err_set(err, PGS_E_REFUSED, "foreign key %s refers to a generated column of table %s",
+                fk->name, t->label);
+        return err_hint(err, "leave the table out with --exclude-tables %s", t->label);
+    }
+    buf_put_str(&sql, "SELECT count(*), 0 FROM (");
+    put_gone(&sql, fk, t);
+    buf_printf(&sql, ") f WHERE EXISTS (SELECT FROM %s c WHERE ", fk->child);
+    for (size_t i = 0; i < fk->column_count; i++)
+        buf_printf(&sql, "%sf.f%zu %s c.%s", i == 0 ? "" : " AND ", i, fk->columns[i].equals,
+                   fk->columns[i].child);
+    buf_printf(&sql, ") AND NOT EXISTS (SELECT FROM ONLY %s p WHERE ", t->sql_name);
+    put_same_parent(&sql, plan, fk, t);
+    buf_put_u8(&sql, ')');
+    int rc = compare_counts(plan, &sql, false, &none, err);
+    buf_release(&sql);
+    if (rc < 0)
+        return err_doing(err, "check foreign key %s to table %s", fk->name, t->label);
+    if (none)
+        return 0;
+    err_set(finding, PGS_E_REFUSED,
+            "rows of %s refer to rows of table %s that did not exist then (foreign key %s)",
+            fk->child + (strncmp(fk->child, "ONLY ", 5) == 0 ? 5 : 0), t->label, fk->name);
+    err_code(finding, "foreign_key");
+    err_hint(finding, "restore that table too, delete those rows first, or leave %s out with "
+                      "--exclude-tables",
+             t->label);
+    return PGS_NONE;
+}
+
+static int
+check_foreign_key(struct plan *plan, const struct foreign_key_check *fk, struct pgs_err *finding,
+                  struct pgs_err *err)
+{
+    const struct plan_table *child = plan_table_of(plan, fk->child_oid);
+    const struct plan_table *parent = plan_table_of(plan, fk->parent_oid);
+    int rc = 0;
+    if (fk->child_side && child != NULL && child->inserted + child->updated > 0)
+        rc = check_parents(plan, fk, child, finding, err);
+    if (rc == 0 && fk->parent_side && parent != NULL && parent->deleted + parent->replaced > 0)
+        rc = check_children(plan, fk, parent, finding, err);
+    return rc;
+}
+
+int
+checks_foreign_keys(struct plan *plan, struct pgs_err *finding, struct pgs_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < plan->constraints.foreign_key_count; i++)
+        rc = check_foreign_key(plan, &plan->constraints.foreign_keys[i], finding, err);
+    return rc;
+}
+
+/* --- deferrable unique and exclusion constraints --- */
+
+static int
+check_unique(struct plan *plan, const struct unique_check *u, const struct plan_table *t,
+             struct pgs_err *finding, struct pgs_err *err)
+{
+    struct buf sql = { 0 };
+    bool none = false;
+    const char *where = u->predicate != NULL ? u->predicate : "true";
+    /* Expressions name the columns bare, so nothing else may be in sight where they stand. */
+    buf_printf(&sql,
+               "SELECT count(*), 0 FROM (SELECT ctid AS place, %s FROM ONLY %s WHERE (%s)"
+               " AND ctid IN (SELECT l.ctid FROM pg_temp.pgs_diff_%zu d JOIN ONLY %s l ON ",
+               u->elements, t->sql_name, where, t->number, t->sql_name);
+    for (size_t i = 0; i < t->key_count; i++)
+        buf_printf(&sql, "%sl.%s %s d.k%zu", i == 0 ? "" : " AND ",
+                   t->sql_columns[t->key_columns[i]], t->equals[i], i);
+    buf_printf(&sql,
+               " WHERE d.op IN ('I', 'U', 'R'))) a"
+               " JOIN (SELECT ctid AS place, %s FROM ONLY %s WHERE %s) b"
+               " ON %s AND a.place <> b.place",
+               u->elements, t->sql_name, where, u->conflict);
+    int rc = compare_counts(plan, &sql, false, &none, err);
+    buf_release(&sql);
+    if (rc < 0)
+        return err_doing(err, "check constraint %s of table %s", u->name, t->label);
+    if (none)
+        return 0;
+    err_set(finding, PGS_E_REFUSED, "rows of table %s would violate constraint %s", t->label,
+            u->name);
+    err_code(finding, "unique");
+    err_hint(finding, "rows that came later, or another tenant's, hold these values");
+    return PGS_NONE;
+}
+
+int
+checks_unique(struct plan *plan, struct pgs_err *finding, struct pgs_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < plan->constraints.unique_count; i++) {
+        const struct unique_check *u = &plan->constraints.uniques[i];
+        const struct plan_table *t = plan_table_of(plan, u->table_oid);
+        if (t != NULL && t->inserted + t->updated > 0)
+            rc = check_unique(plan, u, t, finding, err);
+    }
+    return rc;
+}
+
+/* --- rows --- */
+
+/* First count: touched keys that are as staged; second: how many there should be. */
+static void
+sql_rows(struct buf *sql, const struct plan_table *t)
+{
+    buf_printf(sql,
+               "SELECT (SELECT count(*) FROM pg_temp.pgs_diff_%zu d"
+               " JOIN pg_temp.pgs_stage_%zu s ON s.ctid = d.stage JOIN ONLY %s l ON ",
+               t->number, t->number, t->sql_name);
+    stage_put_key_join(sql, t, "l", "s");
+    buf_printf(sql, " WHERE d.op IN ('I', 'U', 'R') AND l.%s = $1 AND ",
+               t->sql_columns[t->live->tenant_column]);
+    live_put_row(sql, t, "l");
+    buf_put_str(sql, "::record *= ");
+    stage_put_row(sql, t, "s");
+    buf_put_str(sql, "::record)");
+    if (t->deleted > 0) {
+        buf_printf(sql,
+                   " + (SELECT count(*) FROM pg_temp.pgs_diff_%zu d WHERE d.op = 'D'"
+                   " AND NOT EXISTS (SELECT FROM ONLY %s l WHERE ",
+                   t->number, t->sql_name);
+        for (size_t i = 0; i < t->key_count; i++)
+            buf_printf(sql, "l.%s %s d.k%zu AND ", t->sql_columns[t->key_columns[i]],
+                       t->equals[i], i);
+        buf_printf(sql, "l.%s = $1))", t->sql_columns[t->live->tenant_column]);
+    }
+    buf_printf(sql, ", %" PRIu64, diff_count(t));
+}
+
+static void
+name_triggers(const struct plan *plan, const struct plan_table *t, bool replica,
+              struct pgs_err *finding)
+{
+    struct buf names = { 0 };
+    for (size_t i = 0; i < plan->constraints.trigger_count; i++) {
+        const struct firing_trigger *g = &plan->constraints.triggers[i];
+        if (replica ? g->in_replica : g->in_origin)
+            buf_printf(&names, "%s%s on %s", names.size == 0 ? "" : ", ", g->name, g->table);
+    }
+    if (names.size == 0) {
+        err_set(finding, PGS_E_CONFLICT, "rows of table %s changed while they were restored",
+                t->label);
+    } else {
+        err_set(finding, PGS_E_REFUSED,
+                "rows of table %s are not what was restored: triggers could not be switched off "
+                "(%s)",
+                t->label, buf_cstr(&names));
+        err_code(finding, "trigger");
+        err_hint(finding, "disable the trigger for the time of the restore%s",
+                 replica ? ""
+                         : ", or grant SET ON PARAMETER session_replication_role to this role");
+    }
+    buf_release(&names);
+}
+
+static int
+check_rows(struct plan *plan, const struct plan_table *t, bool replica, struct pgs_err *finding,
+           struct pgs_err *err)
+{
+    struct buf sql = { 0 };
+    bool equal = false;
+    sql_rows(&sql, t);
+    int rc = compare_counts(plan, &sql, true, &equal, err);
+    buf_release(&sql);
+    if (rc < 0)
+        return err_doing(err, "check the rows of table %s", t->label);
+    if (equal)
+        return 0;
+    name_triggers(plan, t, replica, finding);
+    return PGS_NONE;
+}
+
+int
+checks_rows(struct plan *plan, bool replica, struct pgs_err *finding, struct pgs_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < plan->table_count; i++) {
+        if (diff_count(&plan->tables[i]) > 0)
+            rc = check_rows(plan, &plan->tables[i], replica, finding, err);
+    }
+    return rc;
+}

@@ -1,0 +1,401 @@
+#include "restore/diff.h"
+
+#include "core/err.h"
+#include "restore/json_row.h"
+#include "restore/stage.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+uint64_t
+diff_count(const struct plan_table *t)
+{
+    return t->inserted + t->updated + t->deleted;
+}
+
+/* A column that is not in the key, but that foreign keys refer to. */
+static bool
+kept_beside_key(const struct plan_table *t, size_t column)
+{
+    return t->referenced[column] && !t->relation->columns[column].key;
+}
+
+struct diff_column
+diff_column_of(const struct plan_table *t, size_t column)
+{
+    struct diff_column name;
+    for (size_t i = 0; i < t->key_count; i++) {
+        if (t->key_columns[i] == column) {
+            snprintf(name.name, sizeof(name.name), "k%zu", i);
+            return name;
+        }
+    }
+    pgs_assert(kept_beside_key(t, column));
+    snprintf(name.name, sizeof(name.name), "o%zu", column);
+    return name;
+}
+
+static void
+put_column_definition(struct buf *sql, const struct plan_table *t, size_t column)
+{
+    const struct column *c = &t->live->columns[column];
+    buf_printf(sql, ", %s %.*s", diff_column_of(t, column).name, SLICE_PRINT(c->type_name));
+    if (c->collation.data != NULL)
+        buf_printf(sql, " COLLATE %.*s", SLICE_PRINT(c->collation));
+}
+
+static int
+diff_create(struct plan *plan, const struct plan_table *t, struct pgs_err *err)
+{
+    struct buf sql = { 0 };
+    buf_printf(&sql, "DROP TABLE IF EXISTS pg_temp.pgs_diff_%zu;", t->number);
+    buf_printf(&sql,
+               "CREATE TEMPORARY TABLE pgs_diff_%zu"
+               " (op \"char\", stage tid, live tid, digest bytea",
+               t->number);
+    for (size_t i = 0; i < t->key_count; i++)
+        put_column_definition(&sql, t, t->key_columns[i]);
+    for (size_t i = 0; i < t->live->column_count; i++) {
+        if (kept_beside_key(t, i))
+            put_column_definition(&sql, t, i);
+    }
+    buf_put_str(&sql, ") ON COMMIT DROP");
+    int rc = pg_exec(plan->session->conn, buf_cstr(&sql), err);
+    buf_release(&sql);
+    return rc;
+}
+
+/* ", x.k0, x.o3": the same for every source, in the order of diff_create. */
+static void
+put_kept_names(struct buf *sql, const struct plan_table *t, const char *alias)
+{
+    for (size_t i = 0; i < t->key_count; i++)
+        buf_printf(sql, ", %s.k%zu", alias, i);
+    for (size_t i = 0; i < t->live->column_count; i++) {
+        if (kept_beside_key(t, i))
+            buf_printf(sql, ", %s.o%zu", alias, i);
+    }
+}
+
+/* ", l."id" AS k0, l."code" AS o3" */
+static void
+put_kept_of_live(struct buf *sql, const struct plan_table *t)
+{
+    for (size_t i = 0; i < t->key_count; i++)
+        buf_printf(sql, ", l.%s AS k%zu", t->sql_columns[t->key_columns[i]], i);
+    for (size_t i = 0; i < t->live->column_count; i++) {
+        if (kept_beside_key(t, i))
+            buf_printf(sql, ", l.%s AS o%zu", t->sql_columns[i], i);
+    }
+}
+
+/* ", s.c0 AS k0, NULL AS o3": of a row that has no live counterpart */
+static void
+put_kept_of_stage(struct buf *sql, const struct plan_table *t)
+{
+    for (size_t i = 0; i < t->key_count; i++)
+        buf_printf(sql, ", s.c%zu AS k%zu", t->key_columns[i], i);
+    for (size_t i = 0; i < t->live->column_count; i++) {
+        if (kept_beside_key(t, i))
+            buf_printf(sql, ", s.c%zu AS o%zu", i, i);
+    }
+}
+
+/* l."tenant" = $1. Untyped on purpose: the parameter takes the column's type without its length, so
+ * that nothing is cut off, and the column's index serves. */
+static void
+put_tenant(struct buf *sql, const struct plan_table *t, const char *alias)
+{
+    buf_printf(sql, "%s.%s = $1", alias, t->sql_columns[t->live->tenant_column]);
+}
+
+/* Whether an update must be a delete and an insert: a value changes that two rows may swap, or that
+ * UPDATE cannot set. */
+static void
+put_replace_condition(struct buf *sql, const struct plan_table *t)
+{
+    bool any = false;
+    for (size_t i = 0; i < t->live->column_count; i++)
+        any = any || t->replace[i];
+    if (!any) {
+        buf_put_str(sql, "false");
+        return;
+    }
+    const char *separator = "ROW(";
+    for (size_t i = 0; i < t->live->column_count; i++) {
+        if (t->replace[i]) {
+            buf_printf(sql, "%sl.%s", separator, t->sql_columns[i]);
+            separator = ", ";
+        }
+    }
+    separator = ")::record *<> ROW(";
+    for (size_t i = 0; i < t->live->column_count; i++) {
+        if (t->replace[i]) {
+            buf_printf(sql, "%ss.c%zu", separator, i);
+            separator = ", ";
+        }
+    }
+    buf_put_str(sql, ")::record");
+}
+
+static void
+put_insert_head(struct buf *sql, const struct plan_table *t)
+{
+    buf_printf(sql,
+               "INSERT INTO pg_temp.pgs_diff_%zu SELECT x.op, x.stage, x.live,"
+               " sha256(convert_to(x.before || E'\\n' || x.after, 'UTF8'))",
+               t->number);
+    put_kept_names(sql, t, "x");
+    buf_put_str(sql, " FROM (SELECT ");
+}
+
+/* Live rows whose key is staged, and that differ. OFFSET 0 keeps the texts from being worked out
+ * twice. */
+static void
+sql_changed(struct buf *sql, const struct plan_table *t, bool lock)
+{
+    put_insert_head(sql, t);
+    buf_put_str(sql, "(CASE WHEN NOT s.present THEN 'D' WHEN ");
+    put_replace_condition(sql, t);
+    buf_put_str(sql, " THEN 'R' ELSE 'U' END)::\"char\" AS op, s.ctid AS stage, l.ctid AS live, ");
+    live_put_row(sql, t, "l");
+    buf_put_str(sql, "::text AS before, CASE WHEN s.present THEN ");
+    stage_put_row(sql, t, "s");
+    buf_put_str(sql, "::text ELSE '' END AS after");
+    put_kept_of_live(sql, t);
+    buf_printf(sql, " FROM pg_temp.pgs_stage_%zu s JOIN ONLY %s l ON ", t->number, t->sql_name);
+    stage_put_key_join(sql, t, "l", "s");
+    buf_put_str(sql, " WHERE ");
+    put_tenant(sql, t, "l");
+    buf_put_str(sql, " AND (NOT s.present OR ");
+    live_put_row(sql, t, "l");
+    buf_put_str(sql, "::record *<> ");
+    stage_put_row(sql, t, "s");
+    buf_printf(sql, "::record)%s OFFSET 0) x WHERE x.before <> x.after",
+               lock ? " FOR UPDATE OF l" : "");
+}
+
+/* full: live rows of the tenant that the stage does not have. */
+static void
+sql_surplus(struct buf *sql, const struct plan_table *t, bool lock)
+{
+    put_insert_head(sql, t);
+    buf_put_str(sql, "'D'::\"char\" AS op, NULL::tid AS stage, l.ctid AS live, ");
+    live_put_row(sql, t, "l");
+    buf_put_str(sql, "::text AS before, '' AS after");
+    put_kept_of_live(sql, t);
+    buf_printf(sql, " FROM ONLY %s l WHERE ", t->sql_name);
+    put_tenant(sql, t, "l");
+    buf_printf(sql, " AND NOT EXISTS (SELECT FROM pg_temp.pgs_stage_%zu s WHERE ", t->number);
+    stage_put_key_join(sql, t, "l", "s");
+    buf_printf(sql, ")%s OFFSET 0) x", lock ? " FOR UPDATE OF l" : "");
+}
+
+/* Staged rows that the tenant does not have. */
+static void
+sql_missing(struct buf *sql, const struct plan_table *t)
+{
+    put_insert_head(sql, t);
+    buf_put_str(sql, "'I'::\"char\" AS op, s.ctid AS stage, NULL::tid AS live, '' AS before, ");
+    stage_put_row(sql, t, "s");
+    buf_put_str(sql, "::text AS after");
+    put_kept_of_stage(sql, t);
+    buf_printf(sql,
+               " FROM pg_temp.pgs_stage_%zu s WHERE s.present"
+               " AND NOT EXISTS (SELECT FROM ONLY %s l WHERE ",
+               t->number, t->sql_name);
+    stage_put_key_join(sql, t, "l", "s");
+    buf_put_str(sql, " AND ");
+    put_tenant(sql, t, "l");
+    buf_put_str(sql, ")) x");
+}
+
+static int
+run_for_tenant(struct plan *plan, struct buf *sql, struct pgs_err *err)
+{
+    int rc = pg_query(plan->session->conn, buf_cstr(sql), PG_PARAMS(plan->tenant_text), NULL, err);
+    buf_reset(sql);
+    return rc;
+}
+
+static uint64_t
+cell_u64(const struct pg_rows *rows, size_t column)
+{
+    return strtoull(pg_cell(rows, 0, column), NULL, 10);
+}
+
+/* The digest is over the sorted digests of the rows, in two levels, so that no single value of
+ * PostgreSQL's grows beyond what it allows (1 GB). */
+static int
+diff_sum(struct plan *plan, struct plan_table *t, struct pgs_err *err)
+{
+    struct pg_rows *rows = NULL;
+    struct buf sql = { 0 };
+    buf_printf(&sql,
+               "SELECT coalesce(sum(i), 0), coalesce(sum(u), 0), coalesce(sum(r), 0),"
+               " coalesce(sum(d), 0), encode(sha256(coalesce(string_agg(g, '' ORDER BY g), '')),"
+               " 'hex')"
+               " FROM (SELECT count(*) FILTER (WHERE op = 'I') AS i,"
+               "  count(*) FILTER (WHERE op IN ('U', 'R')) AS u,"
+               "  count(*) FILTER (WHERE op = 'R') AS r, count(*) FILTER (WHERE op = 'D') AS d,"
+               "  sha256(string_agg(digest, '' ORDER BY digest)) AS g"
+               "  FROM pg_temp.pgs_diff_%zu GROUP BY get_byte(digest, 0)) x",
+               t->number);
+    int rc = pg_query(plan->session->conn, buf_cstr(&sql), PG_NO_PARAMS, &rows, err);
+    if (rc == 0) {
+        t->inserted = cell_u64(rows, 0);
+        t->updated = cell_u64(rows, 1);
+        t->replaced = cell_u64(rows, 2);
+        t->deleted = cell_u64(rows, 3);
+        snprintf(t->digest, sizeof(t->digest), "%s", pg_cell(rows, 0, 4));
+    }
+    pg_rows_free(rows);
+    buf_release(&sql);
+    return rc;
+}
+
+int
+diff_table(struct plan *plan, struct plan_table *t, bool lock, struct pgs_err *err)
+{
+    struct buf sql = { 0 };
+    if (!t->staged)
+        return 0;
+    int rc = diff_create(plan, t, err);
+    if (rc == 0) {
+        sql_changed(&sql, t, lock);
+        rc = run_for_tenant(plan, &sql, err);
+    }
+    if (rc == 0 && !t->rewind) {
+        sql_surplus(&sql, t, lock);
+        rc = run_for_tenant(plan, &sql, err);
+    }
+    if (rc == 0) {
+        sql_missing(&sql, t);
+        rc = run_for_tenant(plan, &sql, err);
+    }
+    if (rc == 0)
+        rc = diff_sum(plan, t, err);
+    buf_release(&sql);
+    return rc < 0 ? err_doing(err, "compare table %s", t->label) : 0;
+}
+
+int
+diff_check_owners(struct plan *plan, const struct plan_table *t, struct pgs_err *err)
+{
+    struct pg_rows *rows = NULL;
+    struct buf sql = { 0 };
+    if (t->inserted == 0 || t->live->tenant_in_key)
+        return 0;
+    buf_printf(&sql,
+               "SELECT l.%s::text FROM pg_temp.pgs_diff_%zu d"
+               " JOIN pg_temp.pgs_stage_%zu s ON s.ctid = d.stage JOIN ONLY %s l ON ",
+               t->sql_columns[t->live->tenant_column], t->number, t->number, t->sql_name);
+    stage_put_key_join(&sql, t, "l", "s");
+    buf_put_str(&sql, " WHERE d.op = 'I' LIMIT 1");
+    int rc = pg_query(plan->session->conn, buf_cstr(&sql), PG_NO_PARAMS, &rows, err);
+    if (rc == 0 && pg_rows_count(rows) > 0) {
+        const char *owner = pg_cell(rows, 0, 0);
+        err_set(err, PGS_E_REFUSED,
+                "a row of table %s belongs to %s%s now: restoring it would take it away", t->label,
+                owner != NULL ? "tenant " : "no tenant", owner != NULL ? owner : "");
+        err_code(err, "owned_by_other");
+        rc = err_hint(err, "`pgstrata history` shows when it moved; --exclude-tables %s leaves "
+                           "the table out",
+                      t->label);
+    }
+    pg_rows_free(rows);
+    buf_release(&sql);
+    return rc;
+}
+
+/* --- samples --- */
+
+/* op, then the live row's columns, then the stage's. */
+static void
+sql_samples(struct buf *sql, const struct plan_table *t, unsigned most)
+{
+    static const char *const kinds[] = { "IN ('I')", "IN ('U', 'R')", "IN ('D')" };
+    buf_put_str(sql, "SELECT d.op");
+    for (size_t i = 0; i < t->live->column_count; i++)
+        buf_printf(sql, ", l.%s", t->sql_columns[i]);
+    for (size_t i = 0; i < t->live->column_count; i++)
+        buf_printf(sql, ", s.c%zu", i);
+    buf_put_str(sql, " FROM (");
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        buf_printf(sql, "%s(SELECT %zu AS kind, op, stage, live FROM pg_temp.pgs_diff_%zu",
+                   i == 0 ? "" : " UNION ALL ", i, t->number);
+        buf_printf(sql, " WHERE op %s ORDER BY stage, live LIMIT %u)", kinds[i], most);
+    }
+    buf_printf(sql,
+               ") d LEFT JOIN ONLY %s l ON l.ctid = d.live"
+               " LEFT JOIN pg_temp.pgs_stage_%zu s ON s.ctid = d.stage"
+               " ORDER BY d.kind, d.stage, d.live",
+               t->sql_name, t->number);
+}
+
+static struct slice
+sample_image(struct plan *plan, const struct plan_table *t, const struct pg_rows *rows, size_t row,
+             size_t first)
+{
+    struct buf json = { 0 };
+    size_t count = t->live->column_count;
+    struct row_field *fields = arena_alloc_array(plan->arena, count + 1, sizeof(*fields));
+    for (size_t i = 0; i < count; i++) {
+        fields[i].text = pg_cell_slice(rows, row, first + i);
+        fields[i].kind = fields[i].text.data == NULL ? ROW_NULL : ROW_TEXT;
+    }
+    json_put_row(&json, t->live, fields);
+    struct slice image = arena_dup(plan->arena, buf_slice(&json));
+    buf_release(&json);
+    return image;
+}
+
+static struct slice
+sample_key(struct plan *plan, const struct plan_table *t, const struct pg_rows *rows, size_t row,
+           size_t first)
+{
+    struct buf json = { 0 };
+    struct slice fields[PLAN_KEY_COLUMNS_MAX];
+    for (size_t i = 0; i < t->key_count; i++)
+        fields[i] = pg_cell_slice(rows, row, first + t->key_columns[i]);
+    json_put_key(&json, t->live, fields);
+    struct slice key = arena_dup(plan->arena, buf_slice(&json));
+    buf_release(&json);
+    return key;
+}
+
+static void
+sample_take(struct plan *plan, struct plan_table *t, const struct pg_rows *rows, size_t row)
+{
+    size_t live = 1, stage = 1 + t->live->column_count;
+    char op = pg_cell(rows, row, 0)[0];
+    struct pitr_sample *s = &t->samples[t->sample_count++];
+    *s = (struct pitr_sample){ .op = op == 'R' ? 'U' : op,
+                               .before_json = SLICE_NULL,
+                               .after_json = SLICE_NULL };
+    s->key_json = sample_key(plan, t, rows, row, op == 'I' ? stage : live);
+    if (op != 'I')
+        s->before_json = sample_image(plan, t, rows, row, live);
+    if (op != 'D')
+        s->after_json = sample_image(plan, t, rows, row, stage);
+}
+
+int
+diff_samples(struct plan *plan, struct plan_table *t, unsigned most, struct pgs_err *err)
+{
+    struct pg_rows *rows = NULL;
+    struct buf sql = { 0 };
+    t->sample_count = 0;
+    if (!t->staged || diff_count(t) == 0 || most == 0)
+        return 0;
+    sql_samples(&sql, t, most);
+    int rc = pg_query(plan->session->conn, buf_cstr(&sql), PG_NO_PARAMS, &rows, err);
+    if (rc == 0) {
+        t->samples = arena_alloc_array(plan->arena, pg_rows_count(rows) + 1, sizeof(*t->samples));
+        for (size_t i = 0; i < pg_rows_count(rows); i++)
+            sample_take(plan, t, rows, i);
+    }
+    pg_rows_free(rows);
+    buf_release(&sql);
+    return rc < 0 ? err_doing(err, "read samples of table %s", t->label) : 0;
+}

@@ -1,0 +1,32 @@
+/* diff.h: how the live rows of the tenant differ from the stage, worked out in SQL by record image.
+ *
+ *     pg_temp.pgs_diff_<n> (op "char", stage tid, live tid, digest bytea, k0 ..., o3 ...)
+ *
+ * op: I put back, U changed back, R changed back by deleting and inserting (see plan.h), D removed.
+ * stage and live point at the rows; k<i> are the key columns, o<j> the live values of other columns
+ * that foreign keys refer to, kept for the checks after the live row is gone. Rows that are equal
+ * are not in it. `*<>` compares images, as json has no equality and 1.0 is not 1.00; where only
+ * storage differs and the text is the same, the row counts as equal. */
+#ifndef RESTORE_DIFF_H
+#define RESTORE_DIFF_H
+
+#include "restore/plan.h"
+
+/* Fills the diff anew, and the table's counts and digest. lock: live rows in it stay locked FOR
+ * UPDATE until the transaction ends. Tables without a stage have no diff. */
+PGS_CHECKED int diff_table(struct plan *plan, struct plan_table *t, bool lock, struct pgs_err *err);
+/* PGS_E_REFUSED code "owned_by_other": a row to be put back has a key that another tenant holds. */
+PGS_CHECKED int diff_check_owners(struct plan *plan, const struct plan_table *t,
+                                  struct pgs_err *err);
+/* Up to `most` sample rows of each kind into t->samples. Before anything is written. */
+PGS_CHECKED int diff_samples(struct plan *plan, struct plan_table *t, unsigned most,
+                             struct pgs_err *err);
+uint64_t diff_count(const struct plan_table *t); /* rows in it */
+
+/* Name of the diff's column that holds the live value of the relation's column, "k0" or "o3". */
+struct diff_column {
+    char name[24];
+};
+struct diff_column diff_column_of(const struct plan_table *t, size_t column);
+
+#endif

@@ -1,0 +1,420 @@
+#include "restore/plan.h"
+
+#include "core/err.h"
+#include "pg/quote.h"
+#include "restore/json_row.h"
+
+/* Names in one message: more would not fit, and the first few say enough. */
+#define NAMED_MAX 8
+
+struct builder {
+    struct restore_session *session;
+    const struct plan_opts *opts;
+    struct plan *plan;
+    const struct archive_table *archived; /* as of the cut */
+    size_t archived_count;
+    struct buf uncovered; /* names with their reasons */
+    size_t uncovered_count;
+    struct slice first_fix;
+};
+
+/* --- names and SQL pieces --- */
+
+static const char *
+table_label(struct arena *arena, const struct relation *r)
+{
+    return arena_printf(arena, "%.*s.%.*s", SLICE_PRINT(r->schema), SLICE_PRINT(r->name));
+}
+
+static int
+table_sql(struct plan *plan, struct plan_table *t, struct pgs_err *err)
+{
+    struct pg_conn *c = plan->session->conn;
+    const struct relation *r = t->live != NULL ? t->live : t->relation;
+    struct buf b = { 0 };
+    t->sql_columns = arena_alloc_array(plan->arena, r->column_count + 1, sizeof(char *));
+    int rc = quote_qualified(c, &b, r->schema, r->name, err);
+    t->sql_name = arena_strdup(plan->arena, buf_cstr(&b));
+    for (size_t i = 0; rc == 0 && i < r->column_count; i++) {
+        buf_reset(&b);
+        rc = quote_ident(c, &b, r->columns[i].name, err);
+        t->sql_columns[i] = arena_strdup(plan->arena, buf_cstr(&b));
+    }
+    buf_release(&b);
+    return rc;
+}
+
+static int
+table_keys(struct plan_table *t, struct pgs_err *err)
+{
+    for (size_t i = 0; i < t->relation->column_count; i++) {
+        if (!t->relation->columns[i].key)
+            continue;
+        if (t->key_count == PLAN_KEY_COLUMNS_MAX)
+            return err_set(err, PGS_E_REFUSED, "table %s has more than %d key columns", t->label,
+                           PLAN_KEY_COLUMNS_MAX);
+        t->key_columns[t->key_count++] = i;
+    }
+    return 0;
+}
+
+/* --- shapes --- */
+
+static const struct column *
+column_by_attnum(const struct relation *r, int16_t attnum)
+{
+    for (size_t i = 0; i < r->column_count; i++) {
+        if (r->columns[i].attnum == attnum)
+            return &r->columns[i];
+    }
+    return NULL;
+}
+
+/* What differs, in words: the first difference says where to look. */
+static void
+shape_difference(const struct relation *then, const struct relation *now, struct buf *out)
+{
+    for (size_t i = 0; i < then->column_count; i++) {
+        const struct column *a = &then->columns[i];
+        const struct column *b = column_by_attnum(now, a->attnum);
+        if (b == NULL)
+            buf_printf(out, "column %.*s is gone", SLICE_PRINT(a->name));
+        else if (!slice_equal(a->name, b->name))
+            buf_printf(out, "column %.*s is called %.*s now", SLICE_PRINT(a->name),
+                       SLICE_PRINT(b->name));
+        else if (a->type_oid != b->type_oid || a->typmod != b->typmod)
+            buf_printf(out, "column %.*s was %.*s and is %.*s", SLICE_PRINT(a->name),
+                       SLICE_PRINT(a->type_name), SLICE_PRINT(b->type_name));
+        else if (a->key != b->key)
+            buf_printf(out, "column %.*s %s the key", SLICE_PRINT(a->name),
+                       b->key ? "came into" : "left");
+        else
+            continue;
+        return;
+    }
+    for (size_t i = 0; i < now->column_count; i++) {
+        if (column_by_attnum(then, now->columns[i].attnum) == NULL) {
+            buf_printf(out, "column %.*s was added", SLICE_PRINT(now->columns[i].name));
+            return;
+        }
+    }
+    buf_printf(out, "its rows find their tenant in another way (%s, now %s)",
+               route_name(then->route), route_name(now->route));
+}
+
+static int
+shape_changed(const struct plan_table *t, const struct relation *live, struct pgs_err *err)
+{
+    struct buf what = { 0 };
+    shape_difference(t->relation, live, &what);
+    err_set(err, PGS_E_REFUSED, "table %s has changed since then: %s", t->label, buf_cstr(&what));
+    buf_release(&what);
+    err_code(err, "shape_changed");
+    return err_hint(err,
+                    "load its rows beside the live ones with --to-schema, or leave it out with "
+                    "--exclude-tables %s",
+                    t->label);
+}
+
+static int
+table_dropped(const char *label, struct pgs_err *err)
+{
+    err_set(err, PGS_E_REFUSED, "table %s does not exist any more", label);
+    err_code(err, "table_dropped");
+    return err_hint(err,
+                    "load its rows with --to-schema, or leave it out with --exclude-tables %s",
+                    label);
+}
+
+/* --- one table --- */
+
+/* Changes since the cut decide the method. */
+static int
+table_method(struct plan *plan, struct plan_table *t, struct pgs_err *err)
+{
+    struct archive *a = plan->session->archive;
+    struct coverage unbroken;
+    struct pgs_err ignored;
+    bool truncated = false;
+    struct pgs_lsn_range since = { plan->cut.lsn, plan->end };
+    t->rewind = false;
+    int rc = archive_coverage(a, t->relation->oid, plan->cut.lsn, plan->end, &unbroken, &ignored);
+    if (rc < 0)
+        return ignored.kind == PGS_E_REFUSED ? 0 : (*err = ignored, rc);
+    rc = scan_changed_keys(a, &plan->tenant, t->relation->oid, since, plan->arena, &t->keys,
+                           &t->keys_count, &truncated, err);
+    if (rc < 0)
+        return err_doing(err, "read what changed in table %s", t->label);
+    t->rewind = !truncated;
+    if (truncated)
+        t->keys_count = 0;
+    return 0;
+}
+
+static int
+table_live(struct builder *b, struct plan_table *t, struct pgs_err *err)
+{
+    const struct relation *live = catalog_by_oid(&b->plan->catalog, t->relation->oid);
+    if (live == NULL)
+        return table_dropped(t->label, err);
+    if (relation_shape_id(live) != relation_shape_id(t->relation))
+        return shape_changed(t, live, err);
+    t->live = live;
+    t->label = table_label(b->plan->arena, live);
+    if (!archive_table_covered(b->session->archive, live->oid)) {
+        err_set(err, PGS_E_REFUSED,
+                "table %s is not covered at present, so that a restore could not be undone",
+                t->label);
+        return err_hint(err, "`pgstrata base` takes a new base of it");
+    }
+    return 0;
+}
+
+static int
+table_add(struct builder *b, const struct archive_table *archived, struct pgs_err *err)
+{
+    struct plan *plan = b->plan;
+    struct plan_table t = { .label = table_label(plan->arena, archived->relation),
+                            .number = plan->table_count };
+    int rc = archive_coverage(b->session->archive, archived->oid, plan->cut.lsn, plan->cut.lsn,
+                              &t.coverage, err);
+    if (rc < 0)
+        return rc;
+    t.relation = t.coverage.relation;
+    if (!b->opts->to_schema)
+        rc = table_live(b, &t, err);
+    if (rc == 0)
+        rc = table_keys(&t, err);
+    if (rc == 0)
+        rc = table_sql(plan, &t, err);
+    if (rc == 0 && !b->opts->to_schema)
+        rc = table_method(plan, &t, err);
+    if (rc == 0)
+        plan->tables[plan->table_count++] = t;
+    return rc;
+}
+
+/* --- which tables --- */
+
+/* Whether rows of the tenant can be in the table at all. */
+static bool
+route_concerns(const struct relation *r, const struct tenant *tenant)
+{
+    switch (r->route) {
+    case ROUTE_COLUMN:
+    case ROUTE_PARENT:
+    case ROUTE_SCHEMA: return tenant->scope == SCOPE_TENANT;
+    case ROUTE_SHARED: return tenant->scope == SCOPE_SHARED;
+    case ROUTE_EXCLUDED: return false;
+    }
+    return false;
+}
+
+static const struct archive_table *
+archived_by_oid(const struct builder *b, uint32_t oid)
+{
+    for (size_t i = 0; i < b->archived_count; i++) {
+        if (b->archived[i].oid == oid)
+            return &b->archived[i];
+    }
+    return NULL;
+}
+
+static void
+note_uncovered(struct builder *b, const struct relation *r, struct slice why, struct slice fix)
+{
+    if (b->uncovered_count < NAMED_MAX)
+        buf_printf(&b->uncovered, "%s%.*s.%.*s (%.*s)", b->uncovered_count == 0 ? "" : ", ",
+                   SLICE_PRINT(r->schema), SLICE_PRINT(r->name), SLICE_PRINT(why));
+    else if (b->uncovered_count == NAMED_MAX)
+        buf_put_str(&b->uncovered, ", and more");
+    if (b->uncovered_count == 0)
+        b->first_fix = fix;
+    b->uncovered_count++;
+}
+
+/* A live table that belongs to the tenant and that the archive cannot answer for. */
+static void
+check_live_table(struct builder *b, const struct relation *live)
+{
+    if (!route_concerns(live, &b->plan->tenant) ||
+        !selection_keeps(&b->opts->selection, live->schema, live->name))
+        return;
+    bool published = live->published || b->session->env->rules.publication == NULL;
+    if (!live->covered)
+        note_uncovered(b, live, live->why_not, live->fix);
+    else if (!published)
+        note_uncovered(b, live, slice_str("not in the publication"),
+                       slice_str("`pgstrata doctor --fix` publishes it"));
+    else if (archived_by_oid(b, live->oid) == NULL)
+        note_uncovered(b, live, slice_str("created after that moment"),
+                       slice_str("leave it out with --exclude-tables"));
+}
+
+static int
+refuse_uncovered(struct builder *b, struct pgs_err *err)
+{
+    err_set(err, PGS_E_REFUSED, "not every table of the tenant can be restored exactly: %s",
+            buf_cstr(&b->uncovered));
+    err_code(err, "uncovered_tables");
+    if (b->first_fix.size > 0)
+        return err_hint(err,
+                        "%.*s; or say which tables you mean with --tables or --exclude-tables",
+                        SLICE_PRINT(b->first_fix));
+    return err_hint(err, "say which tables you mean with --tables or --exclude-tables");
+}
+
+static int
+check_names(struct builder *b, struct pgs_err *err)
+{
+    struct arena *scratch = arena_new(NULL);
+    size_t count = 0, most = b->archived_count + b->plan->catalog.count;
+    struct table_name *known = arena_alloc_array(scratch, most + 1, sizeof(*known));
+    for (size_t i = 0; i < b->archived_count; i++) {
+        const struct relation *r = b->archived[i].relation;
+        if (route_concerns(r, &b->plan->tenant))
+            known[count++] = (struct table_name){ r->schema, r->name };
+    }
+    for (size_t i = 0; i < b->plan->catalog.count; i++) {
+        const struct relation *r = b->plan->catalog.relations[i];
+        if (route_concerns(r, &b->plan->tenant))
+            known[count++] = (struct table_name){ r->schema, r->name };
+    }
+    int rc = selection_check(&b->opts->selection, known, count, err);
+    arena_free(scratch);
+    return rc;
+}
+
+/* A table may have another name now: either will do. */
+static bool
+archived_wanted(const struct builder *b, const struct archive_table *t)
+{
+    const struct selection *s = &b->opts->selection;
+    const struct relation *live =
+        b->opts->to_schema ? NULL : catalog_by_oid(&b->plan->catalog, t->oid);
+    if (!route_concerns(t->relation, &b->plan->tenant))
+        return false;
+    if (selection_keeps(s, t->relation->schema, t->relation->name))
+        return live == NULL || s->table_count > 0 || selection_keeps(s, live->schema, live->name);
+    return live != NULL && s->table_count > 0 && selection_keeps(s, live->schema, live->name);
+}
+
+static int
+add_tables(struct builder *b, struct pgs_err *err)
+{
+    int rc = 0;
+    b->plan->tables =
+        arena_alloc_array(b->plan->arena, b->archived_count + 1, sizeof(*b->plan->tables));
+    for (size_t i = 0; rc == 0 && i < b->archived_count; i++) {
+        if (archived_wanted(b, &b->archived[i]))
+            rc = table_add(b, &b->archived[i], err);
+    }
+    return rc;
+}
+
+int
+plan_build(struct restore_session *s, const struct plan_opts *opts, const struct tenant *tenant,
+           const struct cut *cut, struct arena *arena, struct plan *plan, struct pgs_err *err)
+{
+    struct plan built = { .session = s,
+                          .arena = arena,
+                          .tenant = *tenant,
+                          .tenant_text = arena_slice_str(arena, tenant->key),
+                          .cut = *cut,
+                          .end = archive_end(s->archive) };
+    struct builder b = { .session = s, .opts = opts, .plan = &built };
+    int rc = tenant_check(s->archive, tenant, err);
+    if (rc == 0 && !opts->to_schema)
+        rc = catalog_read(s->conn, &s->env->rules, arena, &built.catalog, err);
+    if (rc == 0)
+        rc = archive_tables(s->archive, cut->lsn, arena, &b.archived, &b.archived_count, err);
+    if (rc == 0)
+        rc = check_names(&b, err);
+    for (size_t i = 0; rc == 0 && i < built.catalog.count; i++)
+        check_live_table(&b, built.catalog.relations[i]);
+    if (rc == 0 && b.uncovered_count > 0)
+        rc = refuse_uncovered(&b, err);
+    if (rc == 0)
+        rc = add_tables(&b, err);
+    buf_release(&b.uncovered);
+    if (rc == 0)
+        *plan = built;
+    return rc;
+}
+
+/* --- constraints --- */
+
+static int
+table_constraints(struct plan *plan, struct plan_table *t, bool replica)
+{
+    const struct relation *r = t->live;
+    const struct constraints *c = &plan->constraints;
+    t->equals = arena_alloc_array(plan->arena, t->key_count + 1, sizeof(char *));
+    t->replace = arena_alloc_array(plan->arena, r->column_count + 1, sizeof(bool));
+    t->referenced = arena_alloc_array(plan->arena, r->column_count + 1, sizeof(bool));
+    for (size_t i = 0; i < t->key_count; i++)
+        t->equals[i] = constraints_equals(c, r->oid, r->columns[t->key_columns[i]].attnum);
+    for (size_t i = 0; i < r->column_count; i++) {
+        /* The key decides which rows belong together, so its values are equal in an update. */
+        t->replace[i] = !r->columns[i].key && (r->columns[i].identity == 'a' ||
+                                               constraints_indexed(c, r->oid,
+                                                                   r->columns[i].attnum));
+    }
+    for (size_t i = 0; i < c->trigger_count; i++) {
+        const struct firing_trigger *trigger = &c->triggers[i];
+        if (trigger->table_oid == r->oid && (replica ? trigger->in_replica : trigger->in_origin))
+            t->trigger_fires = true;
+    }
+    return 0;
+}
+
+static void
+mark_referenced(struct plan *plan)
+{
+    for (size_t i = 0; i < plan->constraints.foreign_key_count; i++) {
+        const struct foreign_key_check *fk = &plan->constraints.foreign_keys[i];
+        struct plan_table *t = plan_table_of(plan, fk->parent_oid);
+        for (size_t j = 0; t != NULL && j < t->live->column_count; j++) {
+            for (size_t k = 0; k < fk->column_count; k++) {
+                if (fk->columns[k].parent_attnum == t->live->columns[j].attnum)
+                    t->referenced[j] = true;
+            }
+        }
+    }
+}
+
+int
+plan_constraints(struct plan *plan, bool replica, struct pgs_err *err)
+{
+    uint32_t *oids = arena_alloc_array(plan->arena, plan->table_count + 1, sizeof(*oids));
+    for (size_t i = 0; i < plan->table_count; i++)
+        oids[i] = plan->tables[i].live->oid;
+    int rc = constraints_read(plan->session->conn, oids, plan->table_count, plan->arena,
+                              &plan->constraints, err);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < plan->table_count; i++)
+        table_constraints(plan, &plan->tables[i], replica);
+    mark_referenced(plan);
+    return 0;
+}
+
+struct plan_table *
+plan_table_of(const struct plan *plan, uint32_t oid)
+{
+    for (size_t i = 0; i < plan->table_count; i++) {
+        if (plan->tables[i].relation->oid == oid)
+            return &plan->tables[i];
+    }
+    return NULL;
+}
+
+const char *
+plan_method(const struct plan *plan)
+{
+    for (size_t i = 0; i < plan->table_count; i++) {
+        if (!plan->tables[i].rewind)
+            return "full";
+    }
+    return "rewind";
+}

@@ -1,0 +1,321 @@
+#include "restore/stage.h"
+
+#include "core/err.h"
+#include "pg/copytext.h"
+
+#include <stdio.h>
+
+/* COPY data goes out in pieces of about this size: large enough that the calls do not count. */
+#define COPY_CHUNK_BYTES ((size_t)64 << 10)
+
+/* --- COPY lines --- */
+
+static void
+put_field(struct buf *lines, bool first, struct slice field)
+{
+    if (!first)
+        buf_put_u8(lines, '\t');
+    copytext_put(lines, field);
+}
+
+void
+row_copy_fields(struct row_copy *copy, const struct row_field *fields, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        pgs_assert(fields[i].kind != ROW_UNCHANGED);
+        put_field(&copy->lines, i == 0, fields[i].kind == ROW_TEXT ? fields[i].text : SLICE_NULL);
+    }
+}
+
+static int
+copy_send(struct row_copy *copy, struct pgs_err *err)
+{
+    if (buf_failed(&copy->lines))
+        return err_set(err, PGS_E_FAILED, "a row is too large");
+    int rc = pg_copy_in_write(copy->conn, buf_slice(&copy->lines), err);
+    buf_reset(&copy->lines);
+    return rc;
+}
+
+int
+row_copy_end_line(struct row_copy *copy, struct pgs_err *err)
+{
+    buf_put_u8(&copy->lines, '\n');
+    return copy->lines.size < COPY_CHUNK_BYTES ? 0 : copy_send(copy, err);
+}
+
+int
+row_copy_finish(struct row_copy *copy, int rc, uint64_t *rows, struct pgs_err *err)
+{
+    struct pgs_err ignored;
+    uint64_t done = 0;
+    if (rc == 0)
+        rc = copy_send(copy, err);
+    if (rc < 0) {
+        /* The server's answer is our own reason coming back: the first error is what counts. */
+        int unused = pg_copy_in_end(copy->conn, "pgstrata gave up", &done, &ignored);
+        (void)unused;
+    } else {
+        rc = pg_copy_in_end(copy->conn, NULL, &done, err);
+    }
+    buf_release(&copy->lines);
+    if (rc == 0 && rows != NULL)
+        *rows = done;
+    return rc;
+}
+
+/* --- pieces of SQL --- */
+
+void
+stage_put_columns(struct buf *sql, const struct plan_table *t, const char *alias)
+{
+    for (size_t i = 0; i < t->relation->column_count; i++)
+        buf_printf(sql, "%s%s.c%zu", i == 0 ? "" : ", ", alias, i);
+}
+
+void
+stage_put_row(struct buf *sql, const struct plan_table *t, const char *alias)
+{
+    buf_put_str(sql, "ROW(");
+    stage_put_columns(sql, t, alias);
+    buf_put_u8(sql, ')');
+}
+
+void
+live_put_row(struct buf *sql, const struct plan_table *t, const char *alias)
+{
+    buf_put_str(sql, "ROW(");
+    for (size_t i = 0; i < t->relation->column_count; i++)
+        buf_printf(sql, "%s%s.%s", i == 0 ? "" : ", ", alias, t->sql_columns[i]);
+    buf_put_u8(sql, ')');
+}
+
+void
+stage_put_key_join(struct buf *sql, const struct plan_table *t, const char *live, const char *stage)
+{
+    for (size_t i = 0; i < t->key_count; i++)
+        buf_printf(sql, "%s%s.%s %s %s.c%zu", i == 0 ? "" : " AND ", live,
+                   t->sql_columns[t->key_columns[i]], t->equals[i], stage, t->key_columns[i]);
+}
+
+/* --- the stage --- */
+
+static int
+stage_create(struct plan *plan, struct plan_table *t, struct pgs_err *err)
+{
+    struct buf sql = { 0 };
+    buf_printf(&sql, "CREATE TEMPORARY TABLE pgs_stage_%zu (present boolean", t->number);
+    for (size_t i = 0; i < t->live->column_count; i++) {
+        const struct column *c = &t->live->columns[i];
+        buf_printf(&sql, ", c%zu %.*s", i, SLICE_PRINT(c->type_name));
+        if (c->collation.data != NULL)
+            buf_printf(&sql, " COLLATE %.*s", SLICE_PRINT(c->collation));
+    }
+    buf_put_str(&sql, ") ON COMMIT DROP");
+    int rc = pg_exec(plan->session->conn, buf_cstr(&sql), err);
+    buf_release(&sql);
+    if (rc == 0)
+        t->staged = true;
+    return rc < 0 ? err_doing(err, "create a temporary table for %s", t->label) : 0;
+}
+
+/* The key alone, for a key that had no row at the cut. */
+static int
+copy_absent(struct row_copy *copy, const struct plan_table *t, struct slice key,
+            struct pgs_err *err)
+{
+    struct slice fields[PLAN_KEY_COLUMNS_MAX];
+    size_t next_key = 0;
+    int rc = key_split(key, t->key_count, fields, err);
+    if (rc < 0)
+        return rc;
+    buf_put_u8(&copy->lines, 'f');
+    for (size_t i = 0; i < t->relation->column_count; i++) {
+        bool is_key = next_key < t->key_count && t->key_columns[next_key] == i;
+        buf_put_u8(&copy->lines, '\t');
+        copytext_put(&copy->lines, is_key ? fields[next_key++] : SLICE_NULL);
+    }
+    return row_copy_end_line(copy, err);
+}
+
+static int
+copy_present(struct row_copy *copy, const struct plan_table *t, const struct row_field *fields,
+             struct pgs_err *err)
+{
+    buf_put_str(&copy->lines, "t\t");
+    row_copy_fields(copy, fields, t->relation->column_count);
+    return row_copy_end_line(copy, err);
+}
+
+/* Every key in `keys` gets a row: the archive answers only for keys the tenant had before the cut.
+ * Both come in key order. */
+static int
+copy_keys(struct row_copy *copy, const struct plan_table *t, struct state *state,
+          const struct slice *keys, size_t count, struct pgs_err *err)
+{
+    struct state_row row = { .key = SLICE_NULL };
+    int rc = 0, more = 0; /* more: 0 row is valid, PGS_NONE no rows any more */
+    if (count > 0)
+        more = state_next(state, &row, err);
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        while (more == 0 && slice_compare(row.key, keys[i]) < 0)
+            more = state_next(state, &row, err);
+        if (more < 0)
+            return more;
+        if (more == 0 && row.fields != NULL && slice_equal(row.key, keys[i]))
+            rc = copy_present(copy, t, row.fields, err);
+        else
+            rc = copy_absent(copy, t, keys[i], err);
+    }
+    return rc;
+}
+
+static int
+copy_all(struct row_copy *copy, const struct plan_table *t, struct state *state,
+         struct pgs_err *err)
+{
+    struct state_row row;
+    int rc;
+    while ((rc = state_next(state, &row, err)) == 0) {
+        if (row.fields == NULL)
+            continue;
+        rc = copy_present(copy, t, row.fields, err);
+        if (rc < 0)
+            return rc;
+    }
+    return rc == PGS_NONE ? 0 : rc;
+}
+
+/* keys NULL: all rows. */
+static int
+stage_fill(struct plan *plan, struct plan_table *t, const struct slice *keys, size_t count,
+           struct pgs_err *err)
+{
+    struct scan_opts opts = { .tenant = plan->tenant,
+                              .coverage = &t->coverage,
+                              .table_oid = t->relation->oid,
+                              .to = plan->cut.lsn,
+                              .keys = keys,
+                              .key_count = count };
+    struct row_copy copy = { .conn = plan->session->conn };
+    struct state *state = NULL;
+    char sql[64];
+    snprintf(sql, sizeof(sql), "COPY pg_temp.pgs_stage_%zu FROM STDIN", t->number);
+    int rc = state_open(plan->session->archive, &opts, &state, err);
+    if (rc == 0)
+        rc = pg_copy_in_begin(copy.conn, sql, err);
+    if (rc == 0) {
+        rc = keys != NULL ? copy_keys(&copy, t, state, keys, count, err)
+                          : copy_all(&copy, t, state, err);
+        rc = row_copy_finish(&copy, rc, NULL, err);
+    }
+    state_close(state);
+    return rc < 0 ? err_doing(err, "stage the rows of %s", t->label) : 0;
+}
+
+/* Types whose values can be equal though their texts differ (1.0 and 1.00, citext, -0): two archived
+ * keys then mean one live row. */
+static bool
+text_decides(const struct column *c)
+{
+    switch (c->type_oid) {
+    case 16:   /* bool */
+    case 17:   /* bytea */
+    case 18:   /* "char" */
+    case 19:   /* name */
+    case 20:   /* int8 */
+    case 21:   /* int2 */
+    case 23:   /* int4 */
+    case 26:   /* oid */
+    case 1082: /* date */
+    case 1114: /* timestamp */
+    case 1184: /* timestamptz */
+    case 2950: /* uuid */ return true;
+    case 25:   /* text */
+    case 1043: /* varchar */
+        return c->collation.data == NULL; /* a collation of its own may be nondeterministic */
+    default: return false;
+    }
+}
+
+/* Of equal keys the one that had a row counts. */
+static int
+stage_unite_equal_keys(struct plan *plan, const struct plan_table *t, struct pgs_err *err)
+{
+    bool exact = true;
+    for (size_t i = 0; i < t->key_count; i++)
+        exact = exact && text_decides(&t->live->columns[t->key_columns[i]]);
+    if (exact)
+        return 0;
+    struct buf sql = { 0 };
+    buf_printf(&sql,
+               "DELETE FROM pg_temp.pgs_stage_%zu a USING pg_temp.pgs_stage_%zu b"
+               " WHERE NOT a.present AND (b.present OR b.ctid < a.ctid)",
+               t->number, t->number);
+    for (size_t i = 0; i < t->key_count; i++)
+        buf_printf(&sql, " AND a.c%zu %s b.c%zu", t->key_columns[i], t->equals[i],
+                   t->key_columns[i]);
+    int rc = pg_exec(plan->session->conn, buf_cstr(&sql), err);
+    buf_release(&sql);
+    return rc;
+}
+
+int
+stage_table(struct plan *plan, struct plan_table *t, struct pgs_err *err)
+{
+    if (t->rewind && t->keys_count == 0)
+        return 0;
+    int rc = stage_create(plan, t, err);
+    if (rc == 0)
+        rc = stage_fill(plan, t, t->rewind ? t->keys : NULL, t->keys_count, err);
+    if (rc == 0 && t->rewind)
+        rc = stage_unite_equal_keys(plan, t, err);
+    return rc;
+}
+
+/* Merges `added` into the table's keys; *fresh are those that were not there. */
+static void
+keys_merge(struct plan *plan, struct plan_table *t, const struct slice *added, size_t added_count,
+           struct slice **fresh, size_t *fresh_count)
+{
+    struct slice *all =
+        arena_alloc_array(plan->arena, t->keys_count + added_count + 1, sizeof(*all));
+    struct slice *new_ones = arena_alloc_array(plan->arena, added_count + 1, sizeof(*new_ones));
+    size_t i = 0, j = 0, count = 0, new_count = 0;
+    while (i < t->keys_count || j < added_count) {
+        int order = i == t->keys_count  ? 1
+                    : j == added_count ? -1
+                                       : slice_compare(t->keys[i], added[j]);
+        if (order > 0) {
+            all[count] = arena_dup(plan->arena, added[j++]);
+            new_ones[new_count++] = all[count++];
+        } else {
+            all[count++] = t->keys[i++];
+            j += order == 0;
+        }
+    }
+    t->keys = all;
+    t->keys_count = count;
+    *fresh = new_ones;
+    *fresh_count = new_count;
+}
+
+int
+stage_extend(struct plan *plan, struct plan_table *t, const struct slice *keys, size_t count,
+             struct pgs_err *err)
+{
+    struct slice *fresh;
+    size_t fresh_count;
+    int rc = 0;
+    pgs_assert(t->rewind);
+    keys_merge(plan, t, keys, count, &fresh, &fresh_count);
+    if (fresh_count == 0)
+        return 0;
+    if (!t->staged)
+        rc = stage_create(plan, t, err);
+    if (rc == 0)
+        rc = stage_fill(plan, t, fresh, fresh_count, err);
+    if (rc == 0)
+        rc = stage_unite_equal_keys(plan, t, err);
+    return rc;
+}

@@ -1,0 +1,40 @@
+/* stage.h: the tenant's rows at the cut, in temporary tables of the restore's transaction.
+ *
+ *     pg_temp.pgs_stage_<n> (present boolean, c0 <type of column 0>, c1 ...)
+ *
+ * Columns have the live table's types and collations, so that SQL compares like with like. rewind
+ * stages only changed keys; one that had no row at the cut has present = false and only its key
+ * filled. Rows stream from the merge into COPY: memory does not grow with the tenant. */
+#ifndef RESTORE_STAGE_H
+#define RESTORE_STAGE_H
+
+#include "restore/plan.h"
+
+/* Creates and fills the table's stage; a rewind table without changed keys needs none. */
+PGS_CHECKED int stage_table(struct plan *plan, struct plan_table *t, struct pgs_err *err);
+/* rewind: stages these keys too (sorted, without duplicates); those already there are skipped. */
+PGS_CHECKED int stage_extend(struct plan *plan, struct plan_table *t, const struct slice *keys,
+                             size_t count, struct pgs_err *err);
+
+/* Pieces of SQL about a stage under an alias: "s.c0, s.c1", and "ROW(s.c0, s.c1)". */
+void stage_put_columns(struct buf *sql, const struct plan_table *t, const char *alias);
+void stage_put_row(struct buf *sql, const struct plan_table *t, const char *alias);
+/* The same of the live table: ROW(l."a", l."b"). */
+void live_put_row(struct buf *sql, const struct plan_table *t, const char *alias);
+/* l."a" OPERATOR(=) s.c0 AND ...: the keys are equal. */
+void stage_put_key_join(struct buf *sql, const struct plan_table *t, const char *live,
+                        const char *stage);
+
+/* Streams rows into COPY ... FROM STDIN: also for loading into a side schema. */
+struct row_copy {
+    struct pg_conn *conn;
+    struct buf lines;
+};
+/* The fields of a row; unchanged ones must have been resolved. */
+void row_copy_fields(struct row_copy *copy, const struct row_field *fields, size_t count);
+/* Ends the line; sends what has gathered when it is enough. */
+PGS_CHECKED int row_copy_end_line(struct row_copy *copy, struct pgs_err *err);
+/* Ends the COPY: with `rc` negative it is made to fail, and rc is returned. *rows may be NULL. */
+PGS_CHECKED int row_copy_finish(struct row_copy *copy, int rc, uint64_t *rows, struct pgs_err *err);
+
+#endif
