@@ -271,8 +271,12 @@ read_number_unit(const char *text, const struct unit *units, size_t count, uint6
     if (p == text)
         return false;
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(p, units[i].name) == 0)
-            return !__builtin_mul_overflow(v, units[i].factor, value);
+        if (strcmp(p, units[i].name) != 0)
+            continue;
+        if (__builtin_mul_overflow(v, units[i].factor, &v))
+            return false;
+        *value = v;
+        return true;
     }
     return false;
 }
