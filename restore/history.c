@@ -298,6 +298,11 @@ resolve_range(struct restore_session *s, const struct history_opts *opts, struct
     int rc = archive_resolve(s->archive, opts->has_to ? &opts->to : &end, s->server_now, to, err);
     if (rc == 0 && opts->has_from)
         rc = archive_resolve(s->archive, &opts->from, s->server_now, from, err);
+    /* History begins where the archive does: asking for more is no mistake. */
+    if (rc < 0 && opts->has_from && strcmp(err->code, "outside_coverage") == 0) {
+        *from = (struct cut){0};
+        rc = 0;
+    }
     if (rc == 0 && opts->has_from && from->lsn > to->lsn)
         rc = err_set(err, PGS_E_USAGE, "--from lies after --to");
     return rc;

@@ -22,7 +22,7 @@ UNION ALL SELECT 'trigger', tgrelid::regclass || ' ' || tgname FROM pg_trigger W
 UNION ALL SELECT 'event trigger', evtname FROM pg_event_trigger
 UNION ALL SELECT 'publication', pubname FROM pg_publication
 UNION ALL SELECT 'published', pubname || ' ' || schemaname || '.' || tablename FROM pg_publication_tables
-UNION ALL SELECT 'replica identity', oid::regclass || ' ' || relreplident FROM pg_class WHERE relkind IN ('r', 'p')
+UNION ALL SELECT 'replica identity', oid::regclass || ' ' || relreplident::text FROM pg_class WHERE relkind IN ('r', 'p')
 UNION ALL SELECT 'slot', slot_name FROM pg_replication_slots WHERE database = current_database()
 ORDER BY 1, 2
 """
