@@ -24,7 +24,7 @@
 #define TEMP_AGE_S (24 * 3600)
 #define FOLDER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 /* Beyond so many, a folder is synced each time anew. */
-#define DURABLE_MAX 256
+#define DURABLE_MAX 64
 
 struct file_store {
     struct store base;
@@ -463,7 +463,7 @@ file_head(struct store *base, const char *name, struct store_stat *stat, struct 
 /* --- listing --- */
 
 struct listed {
-    char *name;
+    const char *name;
     struct store_stat stat;
 };
 
@@ -478,7 +478,7 @@ struct listing {
 };
 
 static void
-listing_add(struct listing *l, char *name, const struct stat *st)
+listing_add(struct listing *l, const char *name, const struct stat *st)
 {
     if (l->count == l->capacity) {
         size_t capacity = l->capacity == 0 ? 64 : l->capacity * 2;
@@ -509,7 +509,7 @@ listing_entry(struct listing *l, int folder, const char *path, const char *part)
     size_t size = strlen(path) + strlen(part);
     if (!store_name_part_is_plain(part, strlen(part)) || size > STORE_NAME_MAX)
         return 0; /* no object of ours */
-    char *name = arena_printf(l->arena, "%s%s", path, part);
+    const char *name = arena_printf(l->arena, "%s%s", path, part);
     if (!may_match(l, name) || is_reserved(name))
         return 0;
     if (fstatat(folder, part, &st, AT_SYMLINK_NOFOLLOW) < 0)

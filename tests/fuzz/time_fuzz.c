@@ -1,5 +1,6 @@
-/* time_fuzz.c: the parsers of what people type: times, LSNs, durations, sizes. What is accepted must
- * be written back to something that means the same; what is refused must leave *out alone. */
+/* time_fuzz.c: the parsers of what people type: times, LSNs, durations, sizes. What is accepted
+ * must be written back to something that means the same; what is refused must leave the out
+ * parameter alone. */
 #include "core/err.h"
 #include "core/timefmt.h"
 
