@@ -13,19 +13,32 @@
 
 #define STATUS_INTERVAL_US (INT64_C(1000) * 1000)
 #define POLL_MS 100
-#define FULL_PAUSE_NS (2 * 1000 * 1000)
-/* A server that shuts down waits for our confirmation; storage that is down must not hold it up. */
+#define FULL_PAUSE_NS (5 * 1000 * 1000)
+/* The server sends each row by itself. Taking them as they come costs a wake-up on both sides for
+ * every one of them, more than everything else together; so while rows flow we sleep a little
+ * between reads. A Unix socket holds some 250 small rows: about a millisecond of decoding. */
+#define NAP_NS (300 * 1000)
+#define CHUNK_AGE_US (5 * 1000)
+/* A server that shuts down waits for our confirmation, and asks again after every answer; storage
+ * that is down must not hold it up (DESIGN 4.12). A server that merely looks whether we live asks
+ * once in a long while. */
 #define REPLY_HELD_MAX_US (INT64_C(5) * 1000 * 1000)
+#define ASKED_MIN 3
 
 struct slot {
     struct archiver *a;
     struct pg_conn *c;
     struct chunk *chunk; /* being filled, or refused by the full queue */
+    int64_t chunk_us;    /* when its first message came */
+    unsigned taken;      /* messages since the last look at an empty socket */
     bool full;
     pgs_lsn confirmed; /* what the server was told last */
     int64_t status_us;
-    pgs_lsn reply_lsn; /* the server asked for a reply at this position ... */
-    int64_t reply_us;  /* ... since then; 0: answered */
+    bool reply_asked;  /* and not answered yet */
+    pgs_lsn reply_lsn; /* the server wants this position confirmed ... */
+    int64_t reply_us;  /* ... since then; 0: it has what it wants */
+    int64_t asked_us;  /* when it asked last */
+    unsigned asked;    /* how often, one soon after the other */
 };
 
 void
@@ -56,8 +69,10 @@ chunk_put(struct slot *s, enum record_kind kind, pgs_lsn wal_end, struct slice b
     struct record_head head = { .wal_end = wal_end,
                                 .size = (uint32_t)bytes.size,
                                 .kind = (uint8_t)kind };
-    if (s->chunk == NULL)
+    if (s->chunk == NULL) {
         s->chunk = chunk_new(s);
+        s->chunk_us = clock_us();
+    }
     buf_put(&s->chunk->bytes, &head, sizeof(head));
     buf_put_slice(&s->chunk->bytes, bytes);
 }
@@ -84,51 +99,82 @@ status_send(struct slot *s, struct pgs_err *err)
 {
     s->confirmed = atomic_load(&s->a->durable);
     s->status_us = clock_us();
-    if (s->reply_us != 0 && s->confirmed >= s->reply_lsn)
+    s->reply_asked = false;
+    if (s->confirmed >= s->reply_lsn)
         s->reply_us = 0;
     return replication_status(s->c, s->confirmed, false, err);
 }
 
+/* At once when there is news, else by the clock. A request is no reason for more: after an answer
+ * that does not satisfy it, a server that shuts down asks again without a pause. */
 static int
 status_by_clock(struct slot *s, struct pgs_err *err)
 {
     int64_t now = clock_us();
     bool news = atomic_load(&s->a->durable) != s->confirmed;
-    if (news || now - s->status_us >= STATUS_INTERVAL_US) {
+    bool satisfied = s->reply_asked && s->confirmed >= s->reply_lsn;
+    if (news || satisfied || now - s->status_us >= STATUS_INTERVAL_US) {
         int rc = status_send(s, err);
         if (rc < 0)
             return rc;
     }
-    if (s->reply_us != 0 && now - s->reply_us > REPLY_HELD_MAX_US)
-        return err_set(
-            err, PGS_E_DATABASE,
-            "the server waits for a confirmation that storage holds up: connection closed");
+    if (s->reply_us != 0 && s->asked >= ASKED_MIN && now - s->reply_us > REPLY_HELD_MAX_US)
+        return err_set(err, PGS_E_DATABASE,
+                       "the server waits for a confirmation that storage holds up: connection "
+                       "closed");
     return 0;
 }
 
-static int
-message_take(struct slot *s, const struct replication_message *m, struct pgs_err *err)
+static void
+reply_wanted(struct slot *s, pgs_lsn lsn)
 {
+    int64_t now = clock_us();
+    s->reply_asked = true;
+    s->reply_lsn = lsn;
+    if (s->reply_us == 0 || now - s->asked_us > REPLY_HELD_MAX_US) {
+        s->reply_us = now;
+        s->asked = 0;
+    }
+    s->asked++;
+    s->asked_us = now;
+}
+
+static void
+message_take(struct slot *s, const struct replication_message *m)
+{
+    s->taken++;
     if (m->event == REPLICATION_DATA) {
         chunk_put(s, RECORD_DATA, m->wal_end, m->bytes);
-        atomic_store(&s->a->received, m->wal_end);
+        atomic_store_explicit(&s->a->received, m->wal_end, memory_order_relaxed);
         s->reply_us = 0;
-        return 0;
+        return;
     }
     chunk_put(s, m->reply_requested ? RECORD_POSITION_URGENT : RECORD_POSITION, m->wal_end,
               SLICE_NULL);
     if (m->wal_end > atomic_load(&s->a->received))
         atomic_store(&s->a->received, m->wal_end);
-    if (!m->reply_requested)
-        return 0;
-    if (s->reply_us == 0 && atomic_load(&s->a->durable) < m->wal_end) {
-        s->reply_us = clock_us();
-        s->reply_lsn = m->wal_end;
-    }
-    return status_send(s, err);
+    if (m->reply_requested)
+        reply_wanted(s, m->wal_end);
 }
 
-/* Reads until nothing is there, the chunk is full or the clock wants a status update. */
+/* Nothing is there right now. */
+static int
+wait_for_more(struct slot *s, struct pgs_err *err)
+{
+    struct timespec nap = { .tv_nsec = NAP_NS };
+    bool flows = s->taken > 0;
+    s->taken = 0;
+    if (s->chunk != NULL && (!flows || clock_us() - s->chunk_us > CHUNK_AGE_US))
+        chunk_push(s);
+    if (s->full)
+        return 0;
+    if (!flows)
+        return replication_poll(s->c, s->a->wake_fd, POLL_MS, err);
+    (void)nanosleep(&nap, NULL);
+    return 0;
+}
+
+/* Reads until nothing is there, the queue is full or the clock wants a look. */
 static int
 read_some(struct slot *s, bool *ended, struct pgs_err *err)
 {
@@ -141,13 +187,9 @@ read_some(struct slot *s, bool *ended, struct pgs_err *err)
             *ended = true;
             return 0;
         }
-        if (m.event == REPLICATION_WAIT) {
-            chunk_push(s);
-            return s->full ? 0 : replication_poll(s->c, s->a->wake_fd, POLL_MS, err);
-        }
-        rc = message_take(s, &m, err);
-        if (rc < 0)
-            return rc;
+        if (m.event == REPLICATION_WAIT)
+            return wait_for_more(s, err);
+        message_take(s, &m);
         if (s->chunk->bytes.size >= CHUNK_BYTES) {
             chunk_push(s);
             if (s->full)
