@@ -1,17 +1,17 @@
 /* archiver.c: start-up checks, sessions of the pipeline, stop.
  *
- * A session is one life of the replication connection. When it ends for a reason that may pass, everything
- * between slot and log is thrown away and the next session starts at the durable end: there is no state to
- * mend (DESIGN 4.1). */
+ * A session is one life of the replication connection. When it ends for a reason that may pass,
+ * everything between slot and log is thrown away and the next session starts at the durable end:
+ * there is no state to mend (DESIGN 4.1). */
 #include "archiver/internal.h"
 
 #include "core/diag.h"
 #include "core/diag_keys.h"
 #include "core/err.h"
+#include "core/random.h"
 #include "core/timefmt.h"
 #include "pg/replication.h"
 
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -342,17 +342,6 @@ open_stream(struct archiver *a, struct pg_conn *c, struct pgs_err *err)
     return rc;
 }
 
-static int
-nonce_make(char nonce[40], struct pgs_err *err)
-{
-    uint8_t random[16];
-    if (RAND_bytes(random, sizeof(random)) != 1)
-        return err_set(err, PGS_E_FAILED, "cannot make random bytes");
-    for (size_t i = 0; i < sizeof(random); i++)
-        snprintf(nonce + 2 * i, 3, "%02x", random[i]);
-    return 0;
-}
-
 int
 archiver_open(const struct archiver_opts *opts, struct archiver **archiver, struct pgs_err *err)
 {
@@ -368,10 +357,9 @@ archiver_open(const struct archiver_opts *opts, struct archiver **archiver, stru
     pthread_mutex_init(&a->failure_mutex, NULL);
     pthread_mutex_init(&a->room_mutex, NULL);
     pthread_cond_init(&a->room, NULL);
+    (void)random_hex(a->nonce, 16);
     archiver_alive(a);
     int rc = a->wake_fd < 0 ? err_set_errno(err, PGS_E_FAILED, "cannot make an eventfd") : 0;
-    if (rc == 0)
-        rc = nonce_make(a->nonce, err);
     if (rc == 0)
         rc = pg_open(&opts->target, &(struct pg_open_opts){ 0 }, &c, err);
     if (rc == 0)

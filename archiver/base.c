@@ -3,7 +3,7 @@
  *   1. a temporary slot exports a snapshot; its consistent point is the base's LSN
  *   2. workers COPY tables under that snapshot, each row becomes an insert at that LSN
  *   3. a worker's batch is sorted and written as a segment when it is full; small tables share one
- *   4. one log entry names all segments, bases and shapes: the base is visible at once or not at all
+ *   4. one log entry names all segments, bases and shapes: the base is visible whole or not at all
  *
  * A version of the stream belongs after the base iff its commit LSN >= the base's LSN. */
 #include "archiver/internal.h"
@@ -263,7 +263,7 @@ static int
 tables_choose(struct base *b, struct archive *archive, bool all, struct pgs_err *err)
 {
     struct pg_conn *c = NULL;
-    struct catalog catalog;
+    struct catalog catalog = { 0 };
     const struct archiver_opts *opts = archiver_opts(b->a);
     int rc = pg_open(&opts->target, &(struct pg_open_opts){ 0 }, &c, err);
     if (rc == 0)

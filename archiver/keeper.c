@@ -1,4 +1,5 @@
-/* keeper.c: what happens by the clock beside the stream: heartbeat, new tables, requests, the slot's WAL. */
+/* keeper.c: what happens by the clock beside the stream: heartbeat, new tables, requests, the
+ * slot's WAL. */
 #include "archiver/internal.h"
 
 #include "core/diag.h"

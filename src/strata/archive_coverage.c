@@ -105,6 +105,19 @@ covered_after(struct archive *a, uint32_t table_oid, pgs_lsn at)
     }
 }
 
+static pgs_time
+base_time(struct archive *a, pgs_lsn lsn)
+{
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        for (size_t i = 0; i < e->base_count; i++) {
+            if (e->bases[i].lsn == lsn)
+                return e->created;
+        }
+    }
+    return PGS_TIME_NONE;
+}
+
 static int
 outside(struct archive *a, uint32_t table_oid, pgs_lsn at, const struct coverage *before,
         const struct log_break *b, struct pgs_err *err)
@@ -133,8 +146,12 @@ outside(struct archive *a, uint32_t table_oid, pgs_lsn at, const struct coverage
     if (b != NULL && before->base != NULL && b->begin >= before->base_lsn &&
         break_between(a, table_oid, before->base_lsn, b->begin) == NULL)
         archive_moment(a, b->begin, &err->nearest_before);
-    if (after != 0)
+    if (after != 0) {
         archive_moment(a, after, &err->nearest_after);
+        /* With no transaction before it, the time at which the base was in the log will do. */
+        if (err->nearest_after.time == PGS_TIME_NONE)
+            err->nearest_after.time = base_time(a, after);
+    }
     arena_free(scratch);
     return err->kind;
 }
@@ -163,7 +180,7 @@ bool
 archive_coverage_longest(struct archive *a, uint32_t table_oid, pgs_lsn to,
                          struct coverage *coverage)
 {
-    struct coverage found;
+    struct coverage found = { 0 };
     struct pgs_err ignored;
     bool any = false;
     /* Back from base to base, as long as the next older one still reaches `to`. */
