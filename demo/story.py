@@ -117,11 +117,12 @@ class Demo:
             if sidecar.poll() is not None:
                 log.seek(0)
                 raise Failure("pgstrata serve ended:\n" + log.read().decode(errors="replace")[-3000:])
-            status = self.quiet_json("status")
-            return status and status["state"] == "streaming" and not status["gaps"]
+            timeline = self.quiet_json("timeline", "-t", TENANT)
+            return timeline and sum(item["kind"] == "base" for item in timeline["items"]) >= len(proof.TABLES)
 
         wait_for("the first base of every table", 60, ready)
-        self.run("pgstrata", "status")
+        page.say("A first copy of every table, and from there on every change:")
+        self.run("pgstrata", "timeline", "-t", TENANT)
         page.say(f"Meanwhile {len(self.workload.committed())} transactions of {len(self.tenants)} tenants; "
                  "they go on until the end.")
 
@@ -175,7 +176,7 @@ class Demo:
             raise Failure(f"the actor should have been {ACTOR}")
 
     def preview(self):
-        page.step("Look before you leap: what would going back to just before it change?")
+        page.step("Preview: what would going back to just before it change?")
         words = ("pgstrata", "pitr", "-t", TENANT, "--before-xid", str(self.culprit), "--dry-run")
         self.run(*words, "--samples", "1")
         # The same again for the demo itself: the plan to apply, and the numbers to check.
