@@ -1,12 +1,13 @@
 /* builder.c: from pgoutput messages to versions in batches.
  *
- *   1. Begin opens a transaction; each change finds its table's shape, its tenant and its key, and becomes one
- *      or two versions; our own messages act at their place.
+ *   1. Begin opens a transaction; each change finds its table's shape, its tenant and its key, and
+ *      becomes one or two versions; our own messages act at their place.
  *   2. Commit closes it: it goes into the transaction table, its versions count as complete.
- *   3. A batch is sealed when it is full, when the flush interval is over, or at a barrier; what an open
- *      transaction has in it is spilled.
+ *   3. A batch is sealed when it is full, when the flush interval is over, or at a barrier; what an
+ *      open transaction has in it is spilled.
  *
- * A version's place is (commit LSN, sequence). Nothing is decided on a message's own LSN (DESIGN 4.2). */
+ * A version's place is (commit LSN, sequence). Nothing is decided on a message's own LSN (DESIGN
+ * 4.2). */
 #include "archiver/internal.h"
 
 #include "core/cursor.h"
@@ -192,7 +193,8 @@ catalog_look(struct builder *b, struct catalog *catalog, struct pgs_err *err)
     return rc;
 }
 
-/* The log's newest shapes are what the stream is in at its end; the catalog shows tables the log does not know. */
+/* The log's newest shapes are what the stream is in at its end; the catalog shows tables the log
+ * does not know. */
 static void
 tables_from_log(struct builder *b)
 {
@@ -265,7 +267,8 @@ struct row_parts {
     struct slice tenant; /* SLICE_NULL: NULL, or not sent */
 };
 
-/* Walks the image once, no further than needed: the hot path. The image's bounds were checked by the decoder. */
+/* Walks the image once, no further than needed: the hot path. The image's bounds were checked by
+ * the decoder. */
 static int
 row_parts(const struct table *t, const struct pgoutput_tuple *tuple, struct buf *key,
           struct row_parts *parts, struct pgs_err *err)
@@ -470,7 +473,8 @@ table_lose(struct builder *b, struct table *t, const char *code, const char *rea
     t->archived = false;
 }
 
-/* The table has this shape from this transaction on; `fresh`: it was made by it, so it is empty before. */
+/* The table has this shape from this transaction on; `fresh`: it was made by it, so it is empty
+ * before. */
 static void
 table_adopt(struct builder *b, const struct relation *r, bool fresh)
 {
@@ -684,7 +688,8 @@ seal_if_due(struct builder *b, struct pgs_err *err)
     return batch_seal(b, err);
 }
 
-/* A position without changes becomes durable when it is asked for, or when the throttle allows it. */
+/* A position without changes becomes durable when it is asked for, or when the throttle allows
+ * it. */
 static int
 range_if_due(struct builder *b, struct pgs_err *err)
 {
@@ -752,7 +757,9 @@ take_commit(struct builder *b, const struct pgoutput_message *m, struct pgs_err 
         return 0;
     }
     batch_touch(b);
-    batch_txn(b->batch, &b->txn);
+    /* A transaction of barriers and heartbeats alone is no moment that anybody could go back to. */
+    if (b->batch->count > b->txn_first || b->txn_spilled || b->txn_notes.restore_point_count > 0)
+        batch_txn(b->batch, &b->txn);
     notes_commit(b);
     b->batch->closes_spilled = b->batch->closes_spilled || b->txn_spilled;
     b->batch->has_end = true;

@@ -121,8 +121,7 @@ table_dropped(const char *label, struct pgs_err *err)
 {
     err_set(err, PGS_E_REFUSED, "table %s does not exist any more", label);
     err_code(err, "table_dropped");
-    return err_hint(err,
-                    "load its rows with --to-schema, or leave it out with --exclude-tables %s",
+    return err_hint(err, "load its rows with --to-schema, or leave it out with --exclude-tables %s",
                     label);
 }
 
@@ -233,14 +232,17 @@ note_uncovered(struct builder *b, const struct relation *r, struct slice why, st
     b->uncovered_count++;
 }
 
-/* A live table that belongs to the tenant and that the archive cannot answer for. */
+/* A live table that belongs to the tenant and that the archive cannot answer for. `lasting`: for reasons
+ * that time does not mend; those are named first. */
 static void
-check_live_table(struct builder *b, const struct relation *live)
+check_live_table(struct builder *b, const struct relation *live, bool lasting)
 {
     if (!route_concerns(live, &b->plan->tenant) ||
         !selection_keeps(&b->opts->selection, live->schema, live->name))
         return;
     bool published = live->published || b->session->env->rules.publication == NULL;
+    if (lasting != (!live->covered || !published))
+        return;
     if (!live->covered)
         note_uncovered(b, live, live->why_not, live->fix);
     else if (!published)
@@ -258,8 +260,7 @@ refuse_uncovered(struct builder *b, struct pgs_err *err)
             buf_cstr(&b->uncovered));
     err_code(err, "uncovered_tables");
     if (b->first_fix.size > 0)
-        return err_hint(err,
-                        "%.*s; or say which tables you mean with --tables or --exclude-tables",
+        return err_hint(err, "%.*s; or say which tables you mean with --tables or --exclude-tables",
                         SLICE_PRINT(b->first_fix));
     return err_hint(err, "say which tables you mean with --tables or --exclude-tables");
 }
@@ -312,6 +313,44 @@ add_tables(struct builder *b, struct pgs_err *err)
     return rc;
 }
 
+/* The archive may not know a tenant yet whom the database has: then coverage is what is missing. */
+static int
+check_tenant(struct builder *b, struct pgs_err *err)
+{
+    struct plan *plan = b->plan;
+    struct pgs_err unknown;
+    struct pg_rows *rows = NULL;
+    struct buf sql = { 0 };
+    const struct relation *tenants = NULL;
+    int rc = tenant_check(b->session->archive, &plan->tenant, &unknown);
+    for (size_t i = 0; i < plan->catalog.count; i++) {
+        if (plan->catalog.relations[i]->is_tenants_table)
+            tenants = plan->catalog.relations[i];
+    }
+    if (rc == 0)
+        return 0;
+    *err = unknown;
+    if (unknown.kind != PGS_E_NOT_FOUND || tenants == NULL || tenants->tenant_column < 0)
+        return unknown.kind;
+    struct pg_conn *c = b->session->conn;
+    buf_put_str(&sql, "SELECT FROM ");
+    rc = quote_qualified(c, &sql, tenants->schema, tenants->name, err);
+    buf_put_str(&sql, " WHERE ");
+    if (rc == 0)
+        rc = quote_ident(c, &sql, tenants->columns[tenants->tenant_column].name, err);
+    buf_put_str(&sql, "::text = $1");
+    if (rc == 0)
+        rc = pg_query(c, buf_cstr(&sql), PG_PARAMS(plan->tenant_text), &rows, err);
+    bool live = rc == 0 && pg_rows_count(rows) > 0;
+    pg_rows_free(rows);
+    buf_release(&sql);
+    if (rc == 0 && !live) {
+        *err = unknown;
+        rc = unknown.kind;
+    }
+    return rc;
+}
+
 int
 plan_build(struct restore_session *s, const struct plan_opts *opts, const struct tenant *tenant,
            const struct cut *cut, struct arena *arena, struct plan *plan, struct pgs_err *err)
@@ -323,15 +362,18 @@ plan_build(struct restore_session *s, const struct plan_opts *opts, const struct
                           .cut = *cut,
                           .end = archive_end(s->archive) };
     struct builder b = { .session = s, .opts = opts, .plan = &built };
-    int rc = tenant_check(s->archive, tenant, err);
-    if (rc == 0 && !opts->to_schema)
+    int rc = 0;
+    if (!opts->to_schema)
         rc = catalog_read(s->conn, &s->env->rules, arena, &built.catalog, err);
+    if (rc == 0)
+        rc = check_tenant(&b, err);
     if (rc == 0)
         rc = archive_tables(s->archive, cut->lsn, arena, &b.archived, &b.archived_count, err);
     if (rc == 0)
         rc = check_names(&b, err);
-    for (size_t i = 0; rc == 0 && i < built.catalog.count; i++)
-        check_live_table(&b, built.catalog.relations[i]);
+    for (size_t i = 0; rc == 0 && i < 2 * built.catalog.count; i++)
+        check_live_table(&b, built.catalog.relations[i % built.catalog.count],
+                         i < built.catalog.count);
     if (rc == 0 && b.uncovered_count > 0)
         rc = refuse_uncovered(&b, err);
     if (rc == 0)
@@ -356,9 +398,9 @@ table_constraints(struct plan *plan, struct plan_table *t, bool replica)
         t->equals[i] = constraints_equals(c, r->oid, r->columns[t->key_columns[i]].attnum);
     for (size_t i = 0; i < r->column_count; i++) {
         /* The key decides which rows belong together, so its values are equal in an update. */
-        t->replace[i] = !r->columns[i].key && (r->columns[i].identity == 'a' ||
-                                               constraints_indexed(c, r->oid,
-                                                                   r->columns[i].attnum));
+        t->replace[i] =
+            !r->columns[i].key &&
+            (r->columns[i].identity == 'a' || constraints_indexed(c, r->oid, r->columns[i].attnum));
     }
     for (size_t i = 0; i < c->trigger_count; i++) {
         const struct firing_trigger *trigger = &c->triggers[i];

@@ -49,7 +49,9 @@ def scratch() -> Iterator[Path]:
 @pytest.fixture
 def folder(scratch: Path) -> Path:
     """A folder of the test's own."""
-    return Path(tempfile.mkdtemp(prefix="t", dir=scratch))
+    folder = Path(tempfile.mkdtemp(prefix="t", dir=scratch))
+    folder.chmod(0o755)  # PostgreSQL runs as another user
+    return folder
 
 
 @pytest.fixture(scope="module")
