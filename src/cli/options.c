@@ -141,7 +141,10 @@ cli_target(const struct cli *cli, bool optional, struct target *target, const ch
                         "give one of --target-time, --target-lsn, --target-xid, --target-name, "
                         "--before-lsn, --before-xid");
     }
-    if (t.exclusive && t.kind != TARGET_TIME && t.kind != TARGET_XID && t.kind != TARGET_NAME)
+    /* Where the target is optional, --at may bring it. */
+    bool by_at = optional && chosen == NULL;
+    if (t.exclusive && !by_at && t.kind != TARGET_TIME && t.kind != TARGET_XID &&
+        t.kind != TARGET_NAME)
         return err_set(err, PGS_E_USAGE,
                        "--exclusive goes with --target-time, --target-xid or --target-name");
     *target = t;

@@ -144,14 +144,18 @@ find_xid(struct pass *p, const struct txn *t, struct pgs_err *err)
     return 0;
 }
 
+/* The end of one commit can be the start of the next one's commit record: the start is what is meant. */
 static int
 find_lsn(struct pass *p, const struct txn *t, struct pgs_err *err)
 {
     (void)err;
-    if (t->commit_lsn != p->target->lsn && t->commit_end_lsn != p->target->lsn)
-        return 0;
-    p->found_lsn = t->commit_lsn;
-    return PGS_NONE;
+    if (t->commit_lsn == p->target->lsn) {
+        p->found_lsn = t->commit_lsn;
+        return PGS_NONE;
+    }
+    if (t->commit_end_lsn == p->target->lsn)
+        p->found_lsn = t->commit_lsn;
+    return 0;
 }
 
 static int
@@ -267,6 +271,22 @@ resolve(struct pass *p, pgs_time now, struct pgs_err *err)
     return err_set(err, PGS_E_USAGE, "no such target");
 }
 
+/* The first moment that can be asked for: a transaction, or the first base. */
+static void
+nearest_begin(const struct pass *p, struct pgs_moment *moment)
+{
+    if (p->has_undone) {
+        *moment = (struct pgs_moment){ p->first_undone.commit_end_lsn, p->first_undone.commit_time,
+                                       p->first_undone.xid };
+        return;
+    }
+    ARCHIVE_FOR_ENTRIES(p->a, e)
+    {
+        if (e->base_count > 0 && moment->lsn == 0)
+            *moment = (struct pgs_moment){ e->bases[0].lsn, e->created, 0 };
+    }
+}
+
 /* A time with no known transaction before it says nothing about the state, unless the archive was
  * there already: what was committed before the archive began is not known. */
 static int
@@ -279,10 +299,7 @@ time_check_begin(const struct pass *p, struct pgs_err *err)
     (void)err_set(err, PGS_E_REFUSED, "the target %s lies before the archive",
                   time_format(p->target->time, text));
     (void)err_code(err, "outside_coverage");
-    if (p->has_undone)
-        err->nearest_after =
-            (struct pgs_moment){ p->first_undone.commit_end_lsn, p->first_undone.commit_time,
-                                 p->first_undone.xid };
+    nearest_begin(p, &err->nearest_after);
     return err_hint(err, "choose a later time");
 }
 
