@@ -13,8 +13,8 @@ compare_counts(struct plan *plan, struct buf *sql, bool for_tenant, bool *equal,
                struct pgs_err *err)
 {
     struct pg_rows *rows = NULL;
-    int rc = for_tenant ? pg_query(plan->session->conn, buf_cstr(sql),
-                                   PG_PARAMS(plan->tenant_text), &rows, err)
+    int rc = for_tenant ? pg_query(plan->session->conn, buf_cstr(sql), PG_PARAMS(plan->tenant_text),
+                                   &rows, err)
                         : pg_query(plan->session->conn, buf_cstr(sql), PG_NO_PARAMS, &rows, err);
     if (rc == 0)
         *equal = slice_equal(pg_cell_slice(rows, 0, 0), pg_cell_slice(rows, 0, 1));
@@ -61,8 +61,7 @@ put_references(struct buf *sql, const struct foreign_key_check *fk, const struct
             buf_printf(sql, "l.%s", fk->columns[i].child);
         buf_printf(sql, " AS f%zu", i);
     }
-    buf_printf(sql,
-               " FROM pg_temp.pgs_diff_%zu d JOIN pg_temp.pgs_stage_%zu s ON s.ctid = d.stage",
+    buf_printf(sql, " FROM pg_temp.pgs_diff_%zu d JOIN pg_temp.pgs_stage_%zu s ON s.ctid = d.stage",
                t->number, t->number);
     if (!staged) {
         buf_printf(sql, " JOIN ONLY %s l ON ", t->sql_name);
@@ -113,8 +112,9 @@ check_parents(struct plan *plan, const struct foreign_key_check *fk, const struc
             "rows of table %s would refer to rows that do not exist (foreign key %s)", t->label,
             fk->name);
     err_code(finding, "foreign_key");
-    err_hint(finding, "the table they refer to is not part of this restore, or its row belongs to "
-                      "nobody any more; --exclude-tables %s leaves the table out",
+    err_hint(finding,
+             "the table they refer to is not part of this restore, or its row belongs to "
+             "nobody any more; --exclude-tables %s leaves the table out",
              t->label);
     return PGS_NONE;
 }
@@ -136,10 +136,9 @@ put_same_parent(struct buf *sql, const struct plan *plan, const struct foreign_k
                 const struct plan_table *t)
 {
     for (size_t i = 0; i < fk->column_count; i++)
-        buf_printf(sql, "%sp.%s %s f.f%zu", i == 0 ? "" : " AND ", fk->columns[i].parent,
-                   constraints_equals(&plan->constraints, t->live->oid,
-                                      fk->columns[i].parent_attnum),
-                   i);
+        buf_printf(
+            sql, "%sp.%s %s f.f%zu", i == 0 ? "" : " AND ", fk->columns[i].parent,
+            constraints_equals(&plan->constraints, t->live->oid, fk->columns[i].parent_attnum), i);
 }
 
 static int
@@ -172,8 +171,9 @@ check_children(struct plan *plan, const struct foreign_key_check *fk, const stru
             "rows of %s refer to rows of table %s that did not exist then (foreign key %s)",
             fk->child + (strncmp(fk->child, "ONLY ", 5) == 0 ? 5 : 0), t->label, fk->name);
     err_code(finding, "foreign_key");
-    err_hint(finding, "restore that table too, delete those rows first, or leave %s out with "
-                      "--exclude-tables",
+    err_hint(finding,
+             "restore that table too, delete those rows first, or leave %s out with "
+             "--exclude-tables",
              t->label);
     return PGS_NONE;
 }
@@ -272,8 +272,8 @@ sql_rows(struct buf *sql, const struct plan_table *t)
                    " AND NOT EXISTS (SELECT FROM ONLY %s l WHERE ",
                    t->number, t->sql_name);
         for (size_t i = 0; i < t->key_count; i++)
-            buf_printf(sql, "l.%s %s d.k%zu AND ", t->sql_columns[t->key_columns[i]],
-                       t->equals[i], i);
+            buf_printf(sql, "l.%s %s d.k%zu AND ", t->sql_columns[t->key_columns[i]], t->equals[i],
+                       i);
         buf_printf(sql, "l.%s = $1))", t->sql_columns[t->live->tenant_column]);
     }
     buf_printf(sql, ", %" PRIu64, diff_count(t));
@@ -331,4 +331,111 @@ checks_rows(struct plan *plan, bool replica, struct pgs_err *finding, struct pgs
             rc = check_rows(plan, &plan->tables[i], replica, finding, err);
     }
     return rc;
+}
+
+/* --- side effects --- */
+
+struct table_effect {
+    uint32_t oid;
+    const char *label;
+    uint64_t inserted, updated, deleted;
+};
+
+static uint64_t
+cell_u64(const struct pg_rows *rows, size_t row, size_t column)
+{
+    return strtoull(pg_cell(rows, row, column), NULL, 10);
+}
+
+static bool
+may_fire(const struct plan *plan, bool replica)
+{
+    for (size_t i = 0; i < plan->table_count; i++) {
+        if (plan->tables[i].trigger_fires && diff_count(&plan->tables[i]) > 0)
+            return true;
+    }
+    return !replica; /* foreign keys have triggers too */
+}
+
+int
+effects_read(struct plan *plan, bool replica, struct effects *effects, struct pgs_err *err)
+{
+    struct pg_rows *rows = NULL;
+    struct effects e = { .watched = may_fire(plan, replica) };
+    if (!e.watched) {
+        *effects = e;
+        return 0;
+    }
+    int rc = pg_query(plan->session->conn,
+                      "SELECT relid, schemaname || '.' || relname, n_tup_ins, n_tup_upd, n_tup_del"
+                      " FROM pg_stat_xact_user_tables"
+                      " WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 AND schemaname <> 'pgstrata'"
+                      "  AND schemaname !~ '^pg_'",
+                      PG_NO_PARAMS, &rows, err);
+    if (rc < 0)
+        return rc;
+    e.count = pg_rows_count(rows);
+    e.items = arena_alloc_array(plan->arena, e.count + 1, sizeof(*e.items));
+    for (size_t i = 0; i < e.count; i++) {
+        e.items[i] = (struct table_effect){ .oid = (uint32_t)cell_u64(rows, i, 0),
+                                            .label = arena_strdup(plan->arena, pg_cell(rows, i, 1)),
+                                            .inserted = cell_u64(rows, i, 2),
+                                            .updated = cell_u64(rows, i, 3),
+                                            .deleted = cell_u64(rows, i, 4) };
+    }
+    pg_rows_free(rows);
+    *effects = e;
+    return 0;
+}
+
+static struct table_effect
+effect_of(const struct effects *effects, uint32_t oid)
+{
+    for (size_t i = 0; i < effects->count; i++) {
+        if (effects->items[i].oid == oid)
+            return effects->items[i];
+    }
+    return (struct table_effect){ .oid = oid };
+}
+
+static bool
+effect_asked_for(const struct plan *plan, const struct table_effect *before,
+                 const struct table_effect *now)
+{
+    const struct plan_table *t = plan_table_of(plan, now->oid);
+    uint64_t inserted = now->inserted - before->inserted;
+    uint64_t updated = now->updated - before->updated;
+    uint64_t deleted = now->deleted - before->deleted;
+    if (t == NULL)
+        return updated == 0 && deleted == 0;
+    return inserted == t->inserted + t->replaced && updated == t->updated - t->replaced &&
+           deleted == t->deleted + t->replaced;
+}
+
+int
+checks_effects(struct plan *plan, bool replica, const struct effects *before,
+               struct pgs_err *finding, struct pgs_err *err)
+{
+    struct effects now;
+    if (!before->watched)
+        return 0;
+    int rc = effects_read(plan, replica, &now, err);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < now.count; i++) {
+        struct table_effect then = effect_of(before, now.items[i].oid);
+        if (effect_asked_for(plan, &then, &now.items[i]))
+            continue;
+        (void)err_set(
+            finding, PGS_E_REFUSED,
+            "triggers or cascading foreign keys, which could not be switched off, changed "
+            "rows of table %s",
+            now.items[i].label);
+        (void)err_code(finding, "trigger");
+        (void)err_hint(finding, "%s",
+                       replica ? "disable the triggers that fire always for the time of the restore"
+                               : "GRANT SET ON PARAMETER session_replication_role to this role");
+        return PGS_NONE;
+    }
+    return 0;
 }

@@ -18,8 +18,8 @@ static const char SQL_OPERATORS[] =
     " JOIN pg_namespace n ON n.oid = o.oprnamespace"
     " WHERE i.indrelid = ANY($1::oid[]) AND (i.indisprimary OR i.indisreplident) AND k.attnum > 0";
 
-/* Columns in expressions and predicates are found by what the index, or the exclusion constraint that
- * owns it, depends on. */
+/* Columns in expressions and predicates are found by what the index, or the exclusion constraint
+ * that owns it, depends on. */
 static const char SQL_INDEXED[] =
     "SELECT DISTINCT i.indrelid, a.attnum"
     " FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum > 0"
@@ -336,10 +336,9 @@ constraints_read(struct pg_conn *c, const uint32_t *oids, size_t oid_count, stru
                  struct constraints *out, struct pgs_err *err)
 {
     struct constraints read = { 0 };
-    struct reader r = { .conn = c,
-                        .oids = oids_text(arena, oids, oid_count),
-                        .arena = arena,
-                        .out = &read };
+    struct reader r = {
+        .conn = c, .oids = oids_text(arena, oids, oid_count), .arena = arena, .out = &read
+    };
     int rc = read_operators(&r, err);
     if (rc == 0)
         rc = read_indexed(&r, err);

@@ -299,13 +299,87 @@ diff_check_owners(struct plan *plan, const struct plan_table *t, struct pgs_err 
                 "a row of table %s belongs to %s%s now: restoring it would take it away", t->label,
                 owner != NULL ? "tenant " : "no tenant", owner != NULL ? owner : "");
         err_code(err, "owned_by_other");
-        rc = err_hint(err, "`pgstrata history` shows when it moved; --exclude-tables %s leaves "
-                           "the table out",
+        rc = err_hint(err,
+                      "`pgstrata history` shows when it moved; --exclude-tables %s leaves "
+                      "the table out",
                       t->label);
     }
     pg_rows_free(rows);
     buf_release(&sql);
     return rc;
+}
+
+/* --- keys that changed meanwhile --- */
+
+/* rewind: the diff's keys are among the staged ones, so most answers need no SQL. Both are sorted. */
+static bool
+keys_meet(const struct slice *a, size_t a_count, const struct slice *b, size_t b_count)
+{
+    size_t i = 0, j = 0;
+    while (i < a_count && j < b_count) {
+        int order = slice_compare(a[i], b[j]);
+        if (order == 0)
+            return true;
+        if (order < 0)
+            i++;
+        else
+            j++;
+    }
+    return false;
+}
+
+static int
+window_fill(struct plan *plan, const struct plan_table *t, const struct slice *keys, size_t count,
+            struct pgs_err *err)
+{
+    struct buf sql = { 0 };
+    struct row_copy copy = { .conn = plan->session->conn };
+    buf_printf(&sql,
+               "DROP TABLE IF EXISTS pg_temp.pgs_window_%zu;"
+               "CREATE TEMPORARY TABLE pgs_window_%zu ON COMMIT DROP AS SELECT ",
+               t->number, t->number);
+    for (size_t i = 0; i < t->key_count; i++)
+        buf_printf(&sql, "%sk%zu", i == 0 ? "" : ", ", i);
+    buf_printf(&sql, " FROM pg_temp.pgs_diff_%zu WITH NO DATA", t->number);
+    int rc = pg_exec(copy.conn, buf_cstr(&sql), err);
+    buf_reset(&sql);
+    buf_printf(&sql, "COPY pg_temp.pgs_window_%zu FROM STDIN", t->number);
+    if (rc == 0)
+        rc = pg_copy_in_begin(copy.conn, buf_cstr(&sql), err);
+    buf_release(&sql);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = row_copy_key(&copy, t, keys[i], err);
+    return row_copy_finish(&copy, rc, NULL, err);
+}
+
+int
+diff_touches(struct plan *plan, const struct plan_table *t, const struct slice *keys, size_t count,
+             bool *touches, struct pgs_err *err)
+{
+    struct pg_rows *rows = NULL;
+    struct buf sql = { 0 };
+    *touches = false;
+    if (count == 0 || diff_count(t) == 0)
+        return 0;
+    if (t->rewind && stage_keys_exact(t) && !keys_meet(t->keys, t->keys_count, keys, count))
+        return 0;
+    int rc = window_fill(plan, t, keys, count, err);
+    buf_printf(&sql,
+               "SELECT EXISTS (SELECT FROM pg_temp.pgs_window_%zu w"
+               " JOIN pg_temp.pgs_diff_%zu d ON ",
+               t->number, t->number);
+    for (size_t i = 0; i < t->key_count; i++)
+        buf_printf(&sql, "%sw.k%zu %s d.k%zu", i == 0 ? "" : " AND ", i, t->equals[i], i);
+    buf_put_u8(&sql, ')');
+    if (rc == 0)
+        rc = pg_query(plan->session->conn, buf_cstr(&sql), PG_NO_PARAMS, &rows, err);
+    if (rc == 0)
+        *touches = pg_cell(rows, 0, 0)[0] == 't';
+    pg_rows_free(rows);
+    buf_release(&sql);
+    return rc < 0 ? err_doing(err, "compare table %s with what changed meanwhile", t->label) : 0;
 }
 
 /* --- samples --- */
@@ -398,4 +472,16 @@ diff_samples(struct plan *plan, struct plan_table *t, unsigned most, struct pgs_
     pg_rows_free(rows);
     buf_release(&sql);
     return rc < 0 ? err_doing(err, "read samples of table %s", t->label) : 0;
+}
+
+int
+diff_finish(struct plan *plan, unsigned samples, struct pgs_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < plan->table_count; i++) {
+        rc = diff_check_owners(plan, &plan->tables[i], err);
+        if (rc == 0)
+            rc = diff_samples(plan, &plan->tables[i], samples, err);
+    }
+    return rc;
 }

@@ -18,9 +18,15 @@ PGS_CHECKED int diff_table(struct plan *plan, struct plan_table *t, bool lock, s
 /* PGS_E_REFUSED code "owned_by_other": a row to be put back has a key that another tenant holds. */
 PGS_CHECKED int diff_check_owners(struct plan *plan, const struct plan_table *t,
                                   struct pgs_err *err);
+/* Whether a row of the diff has one of these keys (sorted). */
+PGS_CHECKED int diff_touches(struct plan *plan, const struct plan_table *t,
+                             const struct slice *keys, size_t count, bool *touches,
+                             struct pgs_err *err);
 /* Up to `most` sample rows of each kind into t->samples. Before anything is written. */
 PGS_CHECKED int diff_samples(struct plan *plan, struct plan_table *t, unsigned most,
                              struct pgs_err *err);
+/* Both of the above for every table, once the diffs are final. */
+PGS_CHECKED int diff_finish(struct plan *plan, unsigned samples, struct pgs_err *err);
 uint64_t diff_count(const struct plan_table *t); /* rows in it */
 
 /* Name of the diff's column that holds the live value of the relation's column, "k0" or "o3". */

@@ -1,5 +1,5 @@
-/* diff_states.c: how a tenant's rows differ between two moments, from the archive alone: two folds, side by side,
- * in key order. */
+/* diff_states.c: how a tenant's rows differ between two moments, from the archive alone: two folds,
+ * side by side, in key order. */
 #include "restore/json_row.h"
 #include "restore/plan.h"
 

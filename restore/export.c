@@ -1,4 +1,5 @@
-/* export.c: a tenant's rows at a cut as files, from the archive alone. Files appear whole or not at all. */
+/* export.c: a tenant's rows at a cut as files, from the archive alone. Files appear whole or not at
+ * all. */
 #include "restore/fk_order.h"
 #include "restore/json_row.h"
 #include "restore/plan.h"

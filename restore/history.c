@@ -1,7 +1,8 @@
 /* history.c: every version of a tenant's rows, with before and after images.
  *
- * The merge gives versions by key; the answer is by time. So all are folded, and only the `limit` first (newest
- * or oldest) beyond the cursor are kept, in a heap: memory follows the answer, not the history. */
+ * The merge gives versions by key; the answer is by time. So all are folded, and only the `limit`
+ * first (newest or oldest) beyond the cursor are kept, in a heap: memory follows the answer, not
+ * the history. */
 #include "restore/json_row.h"
 #include "restore/plan.h"
 
@@ -185,7 +186,8 @@ collect_table(struct archive *a, const struct plan *plan, const struct plan_tabl
         buf_reset(&before);
         if (wanted && existed)
             json_put_row(&before, t->relation, fold_row(fold));
-        /* After a key change large values lie under the old key; the image shows what the WAL had. */
+        /* After a key change large values lie under the old key; the image shows what the WAL
+         * had. */
         rc = fold_apply_known(fold, &v, err);
         struct kept *k = rc == 0 && wanted ? collector_slot(c, &place) : NULL;
         if (k != NULL)
@@ -300,7 +302,7 @@ resolve_range(struct restore_session *s, const struct history_opts *opts, struct
         rc = archive_resolve(s->archive, &opts->from, s->server_now, from, err);
     /* History begins where the archive does: asking for more is no mistake. */
     if (rc < 0 && opts->has_from && strcmp(err->code, "outside_coverage") == 0) {
-        *from = (struct cut){0};
+        *from = (struct cut){ 0 };
         rc = 0;
     }
     if (rc == 0 && opts->has_from && from->lsn > to->lsn)

@@ -15,7 +15,8 @@ count_run(struct segment *segment, const struct run_ref *run, pgs_lsn commit_lsn
     return rc < 0 ? rc : 0;
 }
 
-/* Tombstones name no tenant; their keys were checked against the tenant before they were deleted. */
+/* Tombstones name no tenant; their keys were checked against the tenant before they were
+ * deleted. */
 static bool
 is_foreign(const struct plan *plan, const struct run_ref *run)
 {

@@ -232,8 +232,8 @@ note_uncovered(struct builder *b, const struct relation *r, struct slice why, st
     b->uncovered_count++;
 }
 
-/* A live table that belongs to the tenant and that the archive cannot answer for. `lasting`: for reasons
- * that time does not mend; those are named first. */
+/* A live table that belongs to the tenant and that the archive cannot answer for. `lasting`: for
+ * reasons that time does not mend; those are named first. */
 static void
 check_live_table(struct builder *b, const struct relation *live, bool lasting)
 {

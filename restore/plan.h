@@ -3,8 +3,8 @@
  *
  *     plan_build -> (plan_constraints) -> stage, diff, apply -> plan_release
  *
- * A table is restored by one of two methods. *rewind* looks only at keys that changed since the cut:
- * exact as long as the archive covers the table from a base before the cut up to now without a
+ * A table is restored by one of two methods. *rewind* looks only at keys that changed since the
+ * cut: exact as long as the archive covers the table from a base before the cut up to now without a
  * break, because then every other row is what it was. *full* looks at all rows of the tenant; it is
  * taken where a break or a TRUNCATE lies in between. */
 #ifndef RESTORE_PLAN_H
@@ -16,12 +16,12 @@
 #define PLAN_KEY_COLUMNS_MAX 32
 
 struct plan_table {
-    struct coverage coverage;        /* for the state at the cut */
-    const struct relation *relation; /* its shape at the cut, and, in place, now */
-    const struct relation *live;     /* NULL when restored to another schema */
-    const char *label;               /* schema.name, for messages */
-    const char *sql_name;            /* "schema"."name" of the live table */
-    const char **sql_columns;        /* quoted, by column */
+    struct coverage coverage;                 /* for the state at the cut */
+    const struct relation *relation;          /* its shape at the cut, and, in place, now */
+    const struct relation *live;              /* NULL when restored to another schema */
+    const char *label;                        /* schema.name, for messages */
+    const char *sql_name;                     /* "schema"."name" of the live table */
+    const char **sql_columns;                 /* quoted, by column */
     size_t key_columns[PLAN_KEY_COLUMNS_MAX]; /* indexes into the relation's columns */
     size_t key_count;
     bool rewind;
@@ -30,16 +30,16 @@ struct plan_table {
     size_t keys_count;
 
     /* Filled by constraints. */
-    const char **equals;  /* operator by key column */
-    bool *replace;        /* by column: a row whose value changes is deleted and inserted */
-    bool *referenced;     /* by column: a foreign key points here */
-    bool trigger_fires;   /* some trigger or rule of the user's will see our statements */
+    const char **equals; /* operator by key column */
+    bool *replace;       /* by column: a row whose value changes is deleted and inserted */
+    bool *referenced;    /* by column: a foreign key points here */
+    bool trigger_fires;  /* some trigger or rule of the user's will see our statements */
 
     /* Filled by stage and diff. */
     bool staged;
-    size_t number; /* names its temporary tables */
+    size_t number;                                 /* names its temporary tables */
     uint64_t inserted, updated, replaced, deleted; /* replaced is part of updated */
-    char digest[65]; /* over all rows of the diff */
+    char digest[65];                               /* over all rows of the diff */
     struct pitr_sample *samples;
     size_t sample_count;
 };

@@ -1,10 +1,10 @@
-/* plan_id.h: what a previewed plan is called (DESIGN 7): the same for a dry run and for applying it,
- * unless something that matters changed in between. Pure.
+/* plan_id.h: what a previewed plan is called (DESIGN 7): the same for a dry run and for applying
+ * it, unless something that matters changed in between. Pure.
  *
- * SHA-256 over tenant, place of the cut, where the rows go, and for each table by (schema, name): its
- * oid, shape, and the digest over (key, before, after) of all rows that differ. The cut counts as the
- * set of transactions it keeps, by the last one, since its LSN grows with the archive as long as
- * nothing came after it. Method and live LSN are left out: they change nothing. */
+ * SHA-256 over tenant, place of the cut, where the rows go, and for each table by (schema, name):
+ * its oid, shape, and the digest over (key, before, after) of all rows that differ. The cut counts
+ * as the set of transactions it keeps, by the last one, since its LSN grows with the archive as
+ * long as nothing came after it. Method and live LSN are left out: they change nothing. */
 #ifndef RESTORE_PLAN_ID_H
 #define RESTORE_PLAN_ID_H
 

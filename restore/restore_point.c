@@ -23,8 +23,9 @@ static int
 record(struct pg_conn *c, const char *name, const char *tenant, const char *kind,
        struct pgs_err *err)
 {
-    int rc = pg_query(c, "INSERT INTO pgstrata.restore_points (name, tenant, kind) VALUES ($1, $2, $3)",
-                      PG_PARAMS(name, tenant, kind), NULL, err);
+    int rc =
+        pg_query(c, "INSERT INTO pgstrata.restore_points (name, tenant, kind) VALUES ($1, $2, $3)",
+                 PG_PARAMS(name, tenant, kind), NULL, err);
     if (rc < 0 && strcmp(err->sqlstate, SQLSTATE_UNIQUE) == 0) {
         rc = err_set(err, PGS_E_CONFLICT, "a restore point \"%s\" exists already", name);
         err_hint(err, "choose another name");

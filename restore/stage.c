@@ -45,6 +45,19 @@ row_copy_end_line(struct row_copy *copy, struct pgs_err *err)
 }
 
 int
+row_copy_key(struct row_copy *copy, const struct plan_table *t, struct slice key,
+             struct pgs_err *err)
+{
+    struct slice fields[PLAN_KEY_COLUMNS_MAX];
+    int rc = key_split(key, t->key_count, fields, err);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < t->key_count; i++)
+        put_field(&copy->lines, i == 0, fields[i]);
+    return row_copy_end_line(copy, err);
+}
+
+int
 row_copy_finish(struct row_copy *copy, int rc, uint64_t *rows, struct pgs_err *err)
 {
     struct pgs_err ignored;
@@ -231,21 +244,28 @@ text_decides(const struct column *c)
     case 1114: /* timestamp */
     case 1184: /* timestamptz */
     case 2950: /* uuid */ return true;
-    case 25:   /* text */
-    case 1043: /* varchar */
+    case 25:                              /* text */
+    case 1043:                            /* varchar */
         return c->collation.data == NULL; /* a collation of its own may be nondeterministic */
     default: return false;
     }
+}
+
+bool
+stage_keys_exact(const struct plan_table *t)
+{
+    for (size_t i = 0; i < t->key_count; i++) {
+        if (!text_decides(&t->live->columns[t->key_columns[i]]))
+            return false;
+    }
+    return true;
 }
 
 /* Of equal keys the one that had a row counts. */
 static int
 stage_unite_equal_keys(struct plan *plan, const struct plan_table *t, struct pgs_err *err)
 {
-    bool exact = true;
-    for (size_t i = 0; i < t->key_count; i++)
-        exact = exact && text_decides(&t->live->columns[t->key_columns[i]]);
-    if (exact)
+    if (stage_keys_exact(t))
         return 0;
     struct buf sql = { 0 };
     buf_printf(&sql,
@@ -283,7 +303,7 @@ keys_merge(struct plan *plan, struct plan_table *t, const struct slice *added, s
     struct slice *new_ones = arena_alloc_array(plan->arena, added_count + 1, sizeof(*new_ones));
     size_t i = 0, j = 0, count = 0, new_count = 0;
     while (i < t->keys_count || j < added_count) {
-        int order = i == t->keys_count  ? 1
+        int order = i == t->keys_count ? 1
                     : j == added_count ? -1
                                        : slice_compare(t->keys[i], added[j]);
         if (order > 0) {

@@ -16,6 +16,9 @@ PGS_CHECKED int stage_table(struct plan *plan, struct plan_table *t, struct pgs_
 PGS_CHECKED int stage_extend(struct plan *plan, struct plan_table *t, const struct slice *keys,
                              size_t count, struct pgs_err *err);
 
+/* Whether different key texts always mean different rows: not so for 1.0 and 1.00, or citext. */
+bool stage_keys_exact(const struct plan_table *t);
+
 /* Pieces of SQL about a stage under an alias: "s.c0, s.c1", and "ROW(s.c0, s.c1)". */
 void stage_put_columns(struct buf *sql, const struct plan_table *t, const char *alias);
 void stage_put_row(struct buf *sql, const struct plan_table *t, const char *alias);
@@ -32,6 +35,9 @@ struct row_copy {
 };
 /* The fields of a row; unchanged ones must have been resolved. */
 void row_copy_fields(struct row_copy *copy, const struct row_field *fields, size_t count);
+/* A whole line with the fields of an encoded key. */
+PGS_CHECKED int row_copy_key(struct row_copy *copy, const struct plan_table *t, struct slice key,
+                             struct pgs_err *err);
 /* Ends the line; sends what has gathered when it is enough. */
 PGS_CHECKED int row_copy_end_line(struct row_copy *copy, struct pgs_err *err);
 /* Ends the COPY: with `rc` negative it is made to fail, and rc is returned. *rows may be NULL. */

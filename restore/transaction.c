@@ -16,12 +16,13 @@
 #define MAY_SET(name) "has_parameter_privilege('" name "', 'SET')"
 #define IS_SUPERUSER "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
 
-/* What both kinds of transaction need: SQL written by pgstrata must not be cancelled by timeouts that
- * were meant for the application, nor compiled for longer than it runs, nor quietly filtered. */
-#define SETTINGS_COMMON                                                                     \
-    "set_config('lock_timeout', $1, true), set_config('statement_timeout', '0', true),"    \
-    " set_config('idle_in_transaction_session_timeout', '0', true),"                       \
-    " set_config('row_security', 'off', true), set_config('jit', 'off', true),"            \
+/* What both kinds of transaction need: SQL written by pgstrata must not be cancelled by timeouts
+ * that were meant for the application, nor compiled for longer than it runs, nor quietly
+ * filtered. */
+#define SETTINGS_COMMON                                                                 \
+    "set_config('lock_timeout', $1, true), set_config('statement_timeout', '0', true)," \
+    " set_config('idle_in_transaction_session_timeout', '0', true),"                    \
+    " set_config('row_security', 'off', true), set_config('jit', 'off', true),"         \
     " set_config('work_mem', '" WORK_MEM "', true)"
 
 static int
@@ -44,16 +45,18 @@ begin(struct restore_session *s, const char *statement, const char *settings, bo
 int
 transaction_begin(struct restore_session *s, bool *replica, struct pgs_err *err)
 {
-    static const char granted[] =
-        "SELECT CASE WHEN " MAY_SET("session_replication_role")
-        " THEN set_config('session_replication_role', 'replica', true) END,"
-        " CASE WHEN " MAY_SET("deadlock_timeout")
-        " THEN set_config('deadlock_timeout', '" DEADLOCK_TIMEOUT "', true) END, " SETTINGS_COMMON;
+    static const char granted[] = "SELECT CASE WHEN " MAY_SET(
+        "session_replication_role") " THEN set_config('session_replication_role', 'replica', true) "
+                                    "END,"
+                                    " CASE WHEN " MAY_SET(
+                                        "deadlock_timeout") " THEN set_config('deadlock_timeout', "
+                                                            "'" DEADLOCK_TIMEOUT
+                                                            "', true) END, " SETTINGS_COMMON;
     static const char superuser[] =
         "SELECT CASE WHEN " IS_SUPERUSER
         " THEN set_config('session_replication_role', 'replica', true) END,"
-        " CASE WHEN " IS_SUPERUSER
-        " THEN set_config('deadlock_timeout', '" DEADLOCK_TIMEOUT "', true) END, " SETTINGS_COMMON;
+        " CASE WHEN " IS_SUPERUSER " THEN set_config('deadlock_timeout', '" DEADLOCK_TIMEOUT
+        "', true) END, " SETTINGS_COMMON;
     bool grants = pg_server_version(s->conn) >= VERSION_PARAMETER_PRIVILEGES;
     return begin(s, "BEGIN ISOLATION LEVEL READ COMMITTED", grants ? granted : superuser, replica,
                  err);
@@ -107,8 +110,7 @@ transaction_lock_tenant(struct plan *plan, struct pgs_err *err)
         return 0;
     buf_printf(&sql, "SELECT FROM ONLY %s WHERE %s = $1 FOR UPDATE", t->sql_name,
                t->sql_columns[t->live->tenant_column]);
-    int rc =
-        pg_query(plan->session->conn, buf_cstr(&sql), PG_PARAMS(plan->tenant_text), NULL, err);
+    int rc = pg_query(plan->session->conn, buf_cstr(&sql), PG_PARAMS(plan->tenant_text), NULL, err);
     buf_release(&sql);
     return rc < 0 ? err_doing(err, "lock the tenant's row") : 0;
 }
@@ -119,7 +121,8 @@ transaction_name_blocker(struct plan *plan, struct pg_conn *aux, int rc, struct 
     /* The wait is over, so nobody blocks us any more: the oldest transaction at work on one of the
      * tables is named, which is the one to look at. */
     static const char sql[] =
-        "SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'), coalesce(a.usename, ''),"
+        "SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'), coalesce(a.usename, "
+        "''),"
         " extract(epoch FROM clock_timestamp() - a.xact_start)::bigint, l.relation::regclass"
         " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         " WHERE l.granted AND l.locktype = 'relation' AND l.relation = ANY($1::oid[])"
@@ -139,10 +142,11 @@ transaction_name_blocker(struct plan *plan, struct pg_conn *aux, int rc, struct 
     buf_put_u8(&oids, '}');
     if (pg_query(aux, sql, PG_PARAMS(buf_cstr(&oids), pids), &rows, &ignored) == 0 &&
         pg_rows_count(rows) > 0)
-        err_hint(err, "process %s (%s, user %s) has had a transaction open for %s s on %s: end it, or "
-                      "wait longer with --lock-timeout",
-                 pg_cell(rows, 0, 0), pg_cell(rows, 0, 1), pg_cell(rows, 0, 2),
-                 pg_cell(rows, 0, 3), pg_cell(rows, 0, 4));
+        err_hint(err,
+                 "process %s (%s, user %s) has had a transaction open for %s s on %s: end it, or "
+                 "wait longer with --lock-timeout",
+                 pg_cell(rows, 0, 0), pg_cell(rows, 0, 1), pg_cell(rows, 0, 2), pg_cell(rows, 0, 3),
+                 pg_cell(rows, 0, 4));
     pg_rows_free(rows);
     buf_release(&oids);
     return rc;

@@ -1,8 +1,8 @@
 /* verify.c: reads the archive whole; with `live`, compares it with the database at one LSN.
  *
- * The live side is read under the snapshot of a temporary slot, at its consistent point; the archive's side is
- * folded to the same cut. Both are summed per table and tenant as sets: a sum of hashes over (key, row) needs
- * neither order nor memory. */
+ * The live side is read under the snapshot of a temporary slot, at its consistent point; the
+ * archive's side is folded to the same cut. Both are summed per table and tenant as sets: a sum of
+ * hashes over (key, row) needs neither order nor memory. */
 #include "restore/json_row.h"
 #include "restore/plan.h"
 

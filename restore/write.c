@@ -48,8 +48,9 @@ sql_insert(struct buf *sql, const struct plan_table *t)
 }
 
 static int
-write_one(struct plan *plan, const struct plan_table *t, void (*make)(struct buf *, const struct plan_table *),
-          uint64_t expected, struct pgs_err *finding, struct pgs_err *err)
+write_one(struct plan *plan, const struct plan_table *t,
+          void (*make)(struct buf *, const struct plan_table *), uint64_t expected,
+          struct pgs_err *finding, struct pgs_err *err)
 {
     struct pg_rows *rows = NULL;
     struct buf sql = { 0 };

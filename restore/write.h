@@ -1,5 +1,5 @@
-/* write.h: puts the diff into the live tables: delete, update, insert, in the order in which foreign
- * keys allow it. Rows are found by their place, which their locks keep stable.
+/* write.h: puts the diff into the live tables: delete, update, insert, in the order in which
+ * foreign keys allow it. Rows are found by their place, which their locks keep stable.
  *
  * A count that is not what the diff says is PGS_NONE with *finding filled: somebody or something
  * else had a hand in it. */
