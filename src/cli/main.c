@@ -18,7 +18,7 @@ static const struct cli_option common_options[] = {
     [OPT_HELP] = { "help", 'h', NULL, "show this help" },
     [OPT_YES] = { "yes", 'y', NULL, "do not ask" },
     [OPT_DSN] = { "dsn", 0, "DSN",
-                  "the database; the password goes into PGSTRATA_DSN, DB_PASSWORD" },
+                  "the database: connection string or URI, the password elsewhere (DB_PASSWORD)" },
     [OPT_CONFIG] = { "config", 0, "FILE", "configuration file (PGSTRATA_CONFIG)" },
     [OPT_DIR] = { "backup-dir", 0, "DIR", "where the archive lies (BACKUP_DIR)" },
     [OPT_LOG_FORMAT] = { "log-format", 0, "FORMAT", "text or json (PGSTRATA_LOG_FORMAT)" },

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+/* Between looks at the log: a flush takes a few milliseconds. */
 #define WAIT_FIRST_US 500
 #define WAIT_MAX_US 10000
 
@@ -80,7 +81,7 @@ archive_wait_barrier(struct archive *a, struct slice barrier, int64_t deadline_u
                      struct pgs_err *err)
 {
     long wait_us = WAIT_FIRST_US;
-    size_t seen = alog_count(a->log);
+    size_t seen = 0;
     for (;;) {
         int rc = archive_refresh(a, err);
         if (rc < 0)
@@ -223,12 +224,10 @@ archive_txn(struct archive *a, pgs_lsn commit_lsn, struct arena *arena, struct t
     return PGS_NONE;
 }
 
-void
-archive_moment(struct archive *a, pgs_lsn lsn, struct pgs_moment *moment)
+int
+archive_txn_before(struct archive *a, pgs_lsn lsn, struct txn *txn)
 {
     struct pgs_err ignored;
-    *moment = PGS_MOMENT_NONE;
-    moment->lsn = lsn;
     for (size_t i = alog_count(a->log); i-- > a->era_start;) {
         const struct log_entry *e = alog_entry(a->log, i);
         if (e->kind != LOG_CHANGES || e->range.begin >= lsn)
@@ -237,16 +236,40 @@ archive_moment(struct archive *a, pgs_lsn lsn, struct pgs_moment *moment)
             struct txn *txns;
             size_t count;
             if (archive_segment_txns(a, &e->segments[j], &txns, &count, &ignored) < 0)
-                return;
+                return PGS_NONE;
             for (size_t k = count; k-- > 0;) {
                 if (txns[k].commit_end_lsn <= lsn) {
-                    moment->time = txns[k].commit_time;
-                    moment->xid = txns[k].xid;
-                    return;
+                    *txn = txns[k];
+                    return 0;
                 }
             }
         }
     }
+    return PGS_NONE;
+}
+
+int
+archive_txn_after(struct archive *a, pgs_lsn lsn, struct txn *txn)
+{
+    struct pgs_err ignored;
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        if (e->kind != LOG_CHANGES || e->range.end <= lsn)
+            continue;
+        for (size_t i = 0; i < e->segment_count; i++) {
+            struct txn *txns;
+            size_t count;
+            if (archive_segment_txns(a, &e->segments[i], &txns, &count, &ignored) < 0)
+                return PGS_NONE;
+            for (size_t j = 0; j < count; j++) {
+                if (txns[j].commit_lsn >= lsn) {
+                    *txn = txns[j];
+                    return 0;
+                }
+            }
+        }
+    }
+    return PGS_NONE;
 }
 
 /* Bases' rows are no part of the stream: their segments are found through the base alone. */
@@ -306,17 +329,25 @@ slice_order(const void *a, const void *b)
     return slice_compare(*(const struct slice *)a, *(const struct slice *)b);
 }
 
+/* Tenants seen: the first `sorted` are in order and all different, the few behind them are new. */
 struct tenant_set {
     struct arena *arena;
     struct slice *items;
-    size_t count, capacity;
-    struct slice last;
+    size_t count, capacity, sorted;
 };
+
+static bool
+tenant_is_known(const struct tenant_set *set, struct slice tenant)
+{
+    return (set->sorted > 0 &&
+            bsearch(&tenant, set->items, set->sorted, sizeof(tenant), slice_order) != NULL) ||
+           (set->count > set->sorted && slice_equal(set->items[set->count - 1], tenant));
+}
 
 static void
 tenant_add(struct tenant_set *set, struct slice tenant)
 {
-    if (set->count > 0 && slice_equal(set->last, tenant))
+    if (tenant_is_known(set, tenant))
         return;
     if (set->count == set->capacity) {
         set->capacity = set->capacity == 0 ? 256 : set->capacity * 2;
@@ -325,8 +356,17 @@ tenant_add(struct tenant_set *set, struct slice tenant)
             abort();
         set->items = items;
     }
-    set->last = arena_dup(set->arena, tenant);
-    set->items[set->count++] = set->last;
+    set->items[set->count++] = arena_dup(set->arena, tenant);
+}
+
+/* A segment's directory is in order, so what it added is all different: only the whole needs
+ * sorting. */
+static void
+tenants_sort(struct tenant_set *set)
+{
+    if (set->count > set->sorted)
+        qsort(set->items, set->count, sizeof(*set->items), slice_order);
+    set->sorted = set->count;
 }
 
 static int
@@ -347,20 +387,8 @@ segment_tenants(struct archive *a, const struct segment_info *info, struct tenan
         arena_reset(scratch);
     }
     arena_free(scratch);
+    tenants_sort(set);
     return rc < 0 ? rc : 0;
-}
-
-static size_t
-tenants_unique(struct slice *items, size_t count)
-{
-    size_t n = 0;
-    if (count > 1)
-        qsort(items, count, sizeof(*items), slice_order);
-    for (size_t i = 0; i < count; i++) {
-        if (n == 0 || !slice_equal(items[n - 1], items[i]))
-            items[n++] = items[i];
-    }
-    return n;
 }
 
 int
@@ -371,10 +399,8 @@ archive_tenants(struct archive *a, struct arena *arena, struct slice **tenants, 
     int rc = 0;
     ARCHIVE_FOR_ENTRIES(a, e)
     {
-        for (size_t i = 0; rc == 0 && i < e->segment_count; i++) {
+        for (size_t i = 0; rc == 0 && i < e->segment_count; i++)
             rc = segment_tenants(a, &e->segments[i], &set, err);
-            set.count = tenants_unique(set.items, set.count);
-        }
     }
     if (rc == 0) {
         *tenants = arena_alloc_array(arena, set.count + 1, sizeof(**tenants));
@@ -386,32 +412,23 @@ archive_tenants(struct archive *a, struct arena *arena, struct slice **tenants, 
     return rc;
 }
 
-/* One look into the directory per table and segment, newest first: most tenants are found at
- * once. */
+/* One look into the directory of each segment, newest first: most tenants are found at once. */
 int
 archive_has_tenant(struct archive *a, struct slice tenant, bool *has, struct pgs_err *err)
 {
-    struct arena *scratch = arena_new(NULL);
-    const struct archive_table *tables;
-    struct tenant wanted = { .scope = SCOPE_TENANT, .key = tenant };
-    size_t table_count;
+    const struct tenant wanted = { .scope = SCOPE_TENANT, .key = tenant };
     bool found = false;
-    int rc = archive_tables(a, 0, scratch, &tables, &table_count, err);
-    for (size_t i = alog_count(a->log); rc == 0 && !found && i-- > a->era_start;) {
+    for (size_t i = alog_count(a->log); !found && i-- > a->era_start;) {
         const struct log_entry *e = alog_entry(a->log, i);
-        for (size_t j = 0; rc == 0 && !found && j < e->segment_count; j++) {
+        for (size_t j = 0; !found && j < e->segment_count; j++) {
             struct cached_segment *c;
-            rc = archive_segment(a, &e->segments[j], &c, err);
-            for (size_t k = 0; rc == 0 && !found && k < table_count; k++) {
-                struct run_ref *runs;
-                size_t count = 0;
-                rc = segment_find(c->segment, &wanted, tables[k].oid, scratch, &runs, &count, err);
-                found = rc == 0 && count > 0;
-            }
+            int rc = archive_segment(a, &e->segments[j], &c, err);
+            if (rc == 0)
+                rc = segment_has_tenant(c->segment, &wanted, &found, err);
+            if (rc < 0)
+                return rc;
         }
     }
-    arena_free(scratch);
-    if (rc == 0)
-        *has = found;
-    return rc;
+    *has = found;
+    return 0;
 }

@@ -64,9 +64,9 @@ struct target {
     struct slice name;
 };
 /* Resolves as DESIGN 6 says. PGS_E_NOT_FOUND (xid, name, before-lsn that is no commit),
- * PGS_E_REFUSED (beyond the end: code "future"; before the archive; commit times that run backwards
- * by more than 10 s around the cut: both LSNs named). `now` is the server's clock at the flush
- * barrier. */
+ * PGS_E_REFUSED (beyond the end: code "future"; before the archive; commit times that run
+ * backwards by more than 10 s around the cut: both LSNs named). `now` is the server's clock at
+ * the flush barrier. */
 PGS_CHECKED int archive_resolve(struct archive *a, const struct target *target, pgs_time now,
                                 struct cut *cut, struct pgs_err *err);
 /* The transaction with this commit LSN, into `arena`. PGS_NONE: not there. */
@@ -86,7 +86,8 @@ struct coverage {
 };
 PGS_CHECKED int archive_coverage(struct archive *a, uint32_t table_oid, pgs_lsn from, pgs_lsn to,
                                  struct coverage *coverage, struct pgs_err *err);
-/* The oldest base from which `to` can be answered without a break: how far history reaches. false: none. */
+/* The oldest base from which `to` can be answered without a break: how far history reaches. false:
+ * none. */
 bool archive_coverage_longest(struct archive *a, uint32_t table_oid, pgs_lsn to,
                               struct coverage *coverage);
 /* Breaks as status shows them (merged, closed ones with their end), in LSN order. covered_again:

@@ -29,19 +29,20 @@ break_end(struct archive *a, const struct log_break *b)
     return end;
 }
 
-/* The break with the highest begin that meets [from, to). */
+/* The first break that meets [from, to). */
 static const struct log_break *
 break_between(struct archive *a, uint32_t table_oid, pgs_lsn from, pgs_lsn to)
 {
     const struct log_break *found = NULL;
     ARCHIVE_FOR_ENTRIES(a, e)
     {
-        for (size_t i = 0; i < e->break_count; i++) {
+        for (size_t i = 0; from < to && i < e->break_count; i++) {
             const struct log_break *b = &e->breaks[i];
-            if (!break_concerns(b, table_oid) || b->begin >= to)
+            if (!break_concerns(b, table_oid) || b->begin >= to ||
+                (found != NULL && b->begin >= found->begin))
                 continue;
             pgs_lsn end = break_end(a, b);
-            if ((end == 0 || end > from) && (found == NULL || b->begin > found->begin))
+            if (end == 0 || end > from)
                 found = b;
         }
     }
@@ -67,92 +68,102 @@ shape_relation(struct archive *a, uint32_t table_oid, uint64_t shape_id, pgs_lsn
     return found;
 }
 
-/* The newest base at or before `at`, and the oldest after it. */
+static void
+base_set(struct coverage *c, const struct log_entry *e, const struct log_base *base)
+{
+    *c = (struct coverage){
+        .base_lsn = base->lsn, .shape_id = base->shape_id, .base_entry = e, .base = base
+    };
+}
+
+/* The newest base at or before `at`, and the oldest after it; base NULL: none. */
 static void
 bases_around(struct archive *a, uint32_t table_oid, pgs_lsn at, struct coverage *before,
-             pgs_lsn *after)
+             struct coverage *after)
 {
-    *after = 0;
+    *before = *after = (struct coverage){ 0 };
     ARCHIVE_FOR_ENTRIES(a, e)
     {
         for (size_t i = 0; i < e->base_count; i++) {
             const struct log_base *b = &e->bases[i];
             if (b->table_oid != table_oid)
                 continue;
-            if (b->lsn <= at && (before->base == NULL || b->lsn >= before->base_lsn)) {
-                before->base = b;
-                before->base_entry = e;
-                before->base_lsn = b->lsn;
-                before->shape_id = b->shape_id;
-            }
-            if (b->lsn > at && (*after == 0 || b->lsn < *after))
-                *after = b->lsn;
+            if (b->lsn <= at && (before->base == NULL || b->lsn >= before->base_lsn))
+                base_set(before, e, b);
+            if (b->lsn > at && (after->base == NULL || b->lsn < after->base_lsn))
+                base_set(after, e, b);
         }
     }
 }
 
-/* The first base after `at` from which something can be answered. */
-static pgs_lsn
-covered_after(struct archive *a, uint32_t table_oid, pgs_lsn at)
-{
-    for (;;) {
-        struct coverage before = { 0 };
-        pgs_lsn after;
-        bases_around(a, table_oid, at, &before, &after);
-        if (after == 0 || break_between(a, table_oid, after, after + 1) == NULL)
-            return after;
-        at = after;
-    }
-}
+/* --- refusing, with the nearest moments --- */
 
-static pgs_time
-base_time(struct archive *a, pgs_lsn lsn)
+/* The name of the table as last known. */
+static const char *
+table_label(struct archive *a, uint32_t table_oid, struct arena *arena)
 {
+    const struct relation *r = NULL;
     ARCHIVE_FOR_ENTRIES(a, e)
     {
-        for (size_t i = 0; i < e->base_count; i++) {
-            if (e->bases[i].lsn == lsn)
-                return e->created;
+        for (size_t i = 0; i < e->shape_count; i++) {
+            if (e->shapes[i].relation->oid == table_oid)
+                r = e->shapes[i].relation;
         }
     }
-    return PGS_TIME_NONE;
+    return r == NULL ? arena_printf(arena, "table %u", table_oid)
+                     : arena_printf(arena, "table %.*s.%.*s", SLICE_PRINT(r->schema),
+                                    SLICE_PRINT(r->name));
+}
+
+/* Where the break begins, or, in the middle of it, at the base itself. The time of the last
+ * transaction before means that position as long as the base is not behind it. */
+static void
+nearest_before(struct archive *a, const struct coverage *base, const struct log_break *b,
+               struct pgs_moment *moment)
+{
+    struct txn txn;
+    moment->lsn = b->begin > base->base_lsn ? b->begin : base->base_lsn;
+    if (archive_txn_before(a, moment->lsn, &txn) == 0 && txn.commit_end_lsn >= base->base_lsn) {
+        moment->time = txn.commit_time;
+        moment->xid = txn.xid;
+    }
+}
+
+/* The next base. Its time: that of the first transaction behind it, or, where none came yet, that
+ * of the entry that told of the base, unless a break came first. */
+static void
+nearest_after(struct archive *a, uint32_t table_oid, pgs_lsn lsn, pgs_time created,
+              struct pgs_moment *moment)
+{
+    struct txn txn;
+    moment->lsn = lsn;
+    if (archive_txn_after(a, lsn, &txn) == 0) {
+        if (break_between(a, table_oid, lsn, txn.commit_end_lsn) == NULL) {
+            moment->time = txn.commit_time;
+            moment->xid = txn.xid;
+        }
+    } else if (break_between(a, table_oid, lsn, archive_end(a)) == NULL) {
+        moment->time = created;
+    }
 }
 
 static int
 outside(struct archive *a, uint32_t table_oid, pgs_lsn at, const struct coverage *before,
-        const struct log_break *b, struct pgs_err *err)
+        const struct log_break *b, const struct coverage *after, struct pgs_err *err)
 {
     char lsn[LSN_TEXT_MAX];
-    const struct archive_table *table = NULL;
     struct arena *scratch = arena_new(NULL);
-    const struct archive_table *tables;
-    size_t count;
-    pgs_lsn after = covered_after(a, table_oid, at);
-    if (archive_tables(a, 0, scratch, &tables, &count, err) == 0) {
-        for (size_t i = 0; i < count; i++) {
-            if (tables[i].oid == table_oid)
-                table = &tables[i];
-        }
-    }
-    const char *name = table == NULL ? arena_printf(scratch, "table %u", table_oid)
-                                     : arena_printf(scratch, "table %.*s.%.*s",
-                                                    SLICE_PRINT(table->relation->schema),
-                                                    SLICE_PRINT(table->relation->name));
-    (void)err_set(err, PGS_E_REFUSED, "%s cannot be answered exactly at %s: %.*s", name,
-                  lsn_format(at, lsn),
+    (void)err_set(err, PGS_E_REFUSED, "%s cannot be answered exactly at %s: %.*s",
+                  table_label(a, table_oid, scratch), lsn_format(at, lsn),
                   SLICE_PRINT(b != NULL ? b->reason : slice_str("no base was taken before it")));
+    arena_free(scratch);
     (void)err_code(err, "outside_coverage");
     (void)err_hint(err, "choose one of the nearest moments, or leave the table out");
-    if (b != NULL && before->base != NULL && b->begin >= before->base_lsn &&
-        break_between(a, table_oid, before->base_lsn, b->begin) == NULL)
-        archive_moment(a, b->begin, &err->nearest_before);
-    if (after != 0) {
-        archive_moment(a, after, &err->nearest_after);
-        /* With no transaction before it, the time at which the base was in the log will do. */
-        if (err->nearest_after.time == PGS_TIME_NONE)
-            err->nearest_after.time = base_time(a, after);
-    }
-    arena_free(scratch);
+    if (b != NULL)
+        nearest_before(a, before, b, &err->nearest_before);
+    if (after->base != NULL)
+        nearest_after(a, table_oid, after->base_lsn, after->base_entry->created,
+                      &err->nearest_after);
     return err->kind;
 }
 
@@ -160,14 +171,13 @@ int
 archive_coverage(struct archive *a, uint32_t table_oid, pgs_lsn from, pgs_lsn to,
                  struct coverage *coverage, struct pgs_err *err)
 {
-    struct coverage found = { 0 };
-    pgs_lsn after;
+    struct coverage found, after;
     bases_around(a, table_oid, from, &found, &after);
     if (found.base == NULL)
-        return outside(a, table_oid, from, &found, NULL, err);
+        return outside(a, table_oid, from, &found, NULL, &after, err);
     const struct log_break *b = break_between(a, table_oid, found.base_lsn, to);
     if (b != NULL)
-        return outside(a, table_oid, from, &found, b, err);
+        return outside(a, table_oid, from, &found, b, &after, err);
     found.relation = shape_relation(a, table_oid, found.shape_id, found.base_lsn);
     if (found.relation == NULL)
         return err_set(err, PGS_E_CORRUPT, "the log has a base of table %u and not its shape",
@@ -176,6 +186,7 @@ archive_coverage(struct archive *a, uint32_t table_oid, pgs_lsn from, pgs_lsn to
     return 0;
 }
 
+/* Back from base to base, as long as the next older one still reaches `to`. */
 bool
 archive_coverage_longest(struct archive *a, uint32_t table_oid, pgs_lsn to,
                          struct coverage *coverage)
@@ -183,7 +194,6 @@ archive_coverage_longest(struct archive *a, uint32_t table_oid, pgs_lsn to,
     struct coverage found = { 0 };
     struct pgs_err ignored;
     bool any = false;
-    /* Back from base to base, as long as the next older one still reaches `to`. */
     for (pgs_lsn at = to; at > 0 && archive_coverage(a, table_oid, at, to, &found, &ignored) == 0;
          at = found.base_lsn - 1) {
         *coverage = found;
@@ -195,17 +205,14 @@ archive_coverage_longest(struct archive *a, uint32_t table_oid, pgs_lsn to,
 bool
 archive_table_covered(struct archive *a, uint32_t table_oid)
 {
-    struct coverage coverage;
-    struct pgs_err ignored;
-    struct coverage newest = { 0 };
-    pgs_lsn after;
+    struct coverage newest, none;
     /* A base may lie ahead of the stream's end for a moment. */
     pgs_lsn end = archive_end(a);
-    bases_around(a, table_oid, UINT64_MAX, &newest, &after);
-    if (newest.base != NULL && newest.base_lsn > end)
-        end = newest.base_lsn;
-    return archive_coverage(a, table_oid, end, end, &coverage, &ignored) == 0;
+    bases_around(a, table_oid, UINT64_MAX, &newest, &none);
+    return newest.base != NULL && break_between(a, table_oid, newest.base_lsn, end) == NULL;
 }
+
+/* --- tables --- */
 
 static int
 table_order(const void *a, const void *b)
@@ -237,14 +244,16 @@ table_see(struct archive_table *tables, size_t *count, const struct log_shape *s
         *t = (struct archive_table){ s->relation->oid, s->id, s->from, s->relation };
 }
 
+/* Dropped before the cut, and not seen again since. */
 static bool
-is_dropped(struct archive *a, uint32_t oid, pgs_lsn cut)
+is_dropped(struct archive *a, const struct archive_table *t, pgs_lsn cut)
 {
     ARCHIVE_FOR_ENTRIES(a, e)
     {
         for (size_t i = 0; i < e->break_count; i++) {
             const struct log_break *b = &e->breaks[i];
-            if (b->table_oid == oid && slice_equal(b->code, slice_str("dropped")) && b->begin < cut)
+            if (b->table_oid == t->oid && b->begin < cut && b->begin >= t->from &&
+                slice_equal(b->code, slice_str("dropped")))
                 return true;
         }
     }
@@ -267,7 +276,7 @@ archive_tables(struct archive *a, pgs_lsn cut, struct arena *arena,
             table_see(list, &n, &e->shapes[i], cut);
     }
     for (size_t i = 0; i < n; i++) {
-        if (!is_dropped(a, list[i].oid, cut))
+        if (!is_dropped(a, &list[i], cut))
             list[kept++] = list[i];
     }
     if (kept > 1)
@@ -276,6 +285,8 @@ archive_tables(struct archive *a, pgs_lsn cut, struct arena *arena,
     *count = kept;
     return 0;
 }
+
+/* --- gaps --- */
 
 static int
 gap_order(const void *a, const void *b)

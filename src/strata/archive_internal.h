@@ -32,7 +32,9 @@ PGS_CHECKED int archive_segment(struct archive *a, const struct segment_info *in
                                 struct cached_segment **cached, struct pgs_err *err);
 PGS_CHECKED int archive_segment_txns(struct archive *a, const struct segment_info *info,
                                      struct txn **txns, size_t *count, struct pgs_err *err);
-/* Fills time and xid of a moment from the newest transaction that ends at or before lsn. */
-void archive_moment(struct archive *a, pgs_lsn lsn, struct pgs_moment *moment);
+/* The last transaction that ends at or before lsn; the first that commits at or after it.
+ * PGS_NONE: none is known; they name moments for people, so a failure to read is none too. */
+PGS_CHECKED int archive_txn_before(struct archive *a, pgs_lsn lsn, struct txn *txn);
+PGS_CHECKED int archive_txn_after(struct archive *a, pgs_lsn lsn, struct txn *txn);
 
 #endif

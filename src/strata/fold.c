@@ -65,6 +65,20 @@ fold_carry(struct fold *f, const struct row_field *fields)
     f->alive = true;
 }
 
+bool
+fold_needs_carry(struct fold *f, const struct version *v)
+{
+    struct pgs_err ignored;
+    if ((f->alive && v->prev_key.data == NULL) ||
+        row_split(v->row, f->count, f->incoming, &ignored) < 0)
+        return false;
+    for (size_t i = 0; i < f->count; i++) {
+        if (f->incoming[i].kind == ROW_UNCHANGED)
+            return true;
+    }
+    return false;
+}
+
 static int
 apply_image(struct fold *f, const struct version *v, struct pgs_err *err)
 {

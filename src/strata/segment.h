@@ -1,12 +1,12 @@
 /* segment.h: a segment, an immutable object with the runs of many tenants (docs/format.md).
  *
- *     header | block... | directory page... | transaction table | footer | trailer
+ *     header | (block | directory page)... | transaction table | footer | trailer
  *
- * A block holds versions of one run, zstd-compressed, with its own checksum. A directory page lists
- * runs in (scope, tenant, table, shape) order, each with its blocks (offset, sizes, versions, LSN
- * range, first and last key); the footer indexes the pages by their first run, so that a reader
- * finds one tenant's table with two small reads, whatever the number of tenants. Every block, page
- * and footer carries cipher_id and key_id (0: none). */
+ * A block holds versions of one run, compressed where that helps, with its own checksum. A
+ * directory page lists runs in (scope, tenant, table, shape) order, each with its blocks (offset,
+ * sizes, versions, LSN range, first and last key); the footer indexes the pages by their first
+ * run, so that a reader finds one tenant's table with two small reads, whatever the number of
+ * tenants. Every block, page and footer carries cipher_id and key_id (0: none). */
 #ifndef STRATA_SEGMENT_H
 #define STRATA_SEGMENT_H
 
@@ -88,10 +88,15 @@ struct run_ref {
     size_t block_count;
 };
 
-/* Every run of (tenant, table), one per shape, into `arena`; *count 0 when there is none. */
+/* Every run of (tenant, table), one per shape, into `arena`; *count 0 when there is none. The
+ * directory entries of the last tenant asked for are kept, so asking for table after table of one
+ * tenant reads once. */
 PGS_CHECKED int segment_find(struct segment *s, const struct tenant *tenant, uint32_t table_oid,
                              struct arena *arena, struct run_ref **runs, size_t *count,
                              struct pgs_err *err);
+/* Whether the tenant has any run. */
+PGS_CHECKED int segment_has_tenant(struct segment *s, const struct tenant *tenant, bool *has,
+                                   struct pgs_err *err);
 /* All runs in order, page by page: PGS_NONE at the end. *position starts at 0. For verify and
  * lists. */
 PGS_CHECKED int segment_page(struct segment *s, size_t *position, struct arena *arena,
@@ -107,13 +112,13 @@ PGS_CHECKED int run_cursor_open(struct segment *s, const struct run_ref *run, st
 void run_cursor_close(struct run_cursor *c); /* accepts NULL */
 /* *v is valid until the next call on this cursor. PGS_NONE: no more. */
 PGS_CHECKED int run_cursor_next(struct run_cursor *c, struct version *v, struct pgs_err *err);
-/* The next `next` gives the first version at or after the current place whose key is >= key; blocks
- * that cannot hold it are not read. Never goes back. */
+/* The next `next` gives the first version at or after the current place whose key is >= key;
+ * blocks that cannot hold it are not read. Never goes back. */
 PGS_CHECKED int run_cursor_seek(struct run_cursor *c, struct slice key, struct pgs_err *err);
 
-/* Whether a version of this key can still come; answers without reading a block. For keys in
- * ascending order after a seek. */
-bool run_cursor_may_hold(const struct run_cursor *c, struct slice key);
+/* A key no later version is smaller than, without reading a block; false: nothing comes any more.
+ * *key is valid until the next call on this cursor. */
+bool run_cursor_bound(const struct run_cursor *c, struct slice *key);
 
 /* Reads every byte: object checksum against `expected`, block checksums, order, directory against
  * blocks, counts. */

@@ -1,19 +1,23 @@
+/* segment_writer.c: versions become blocks, blocks runs, runs directory pages, as they come; only
+ * the page index, the transaction table and the block being filled stay in memory. */
 #include "strata/segment_format.h"
 
 #include "core/err.h"
+#include "strata/version_codec.h"
 
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Handed to the upload at a time. */
 #define OUT_BYTES ((size_t)256 << 10)
 #define COMPRESSION_DEFAULT 1
 
 struct page {
     struct part_ref part;
     uint64_t run_count;
-    struct slice first; /* encoded run id, in the writer's arena */
+    struct slice first; /* encoded run id */
     struct page *next;
 };
 
@@ -22,35 +26,39 @@ struct segment_writer {
     struct segment_info info;
     size_t block_bytes;
     int level;
-    ZSTD_CCtx *cctx;
+    struct budget *budget;
+    size_t charged; /* to the budget, beside the arena */
+    struct part_codec *codec;
     EVP_MD_CTX *sha;
     struct arena *arena; /* page index */
     struct buf out;      /* bytes not yet handed to the upload */
-    struct buf packed;   /* one compressed part */
     uint64_t offset;     /* of the end of `out` in the object */
+    struct pgs_err failure;
+    bool failed; /* then failure says why */
 
-    /* the current run */
-    bool in_run;
-    struct buf run_head; /* encoded run id */
-    struct buf run_blocks;
+    /* the current run; its id stays for the order of the next */
+    bool has_run, in_run;
+    struct run_id run;
+    struct buf run_tenant; /* what run.tenant.key points to */
+    struct buf run_blocks; /* encoded */
     uint64_t run_versions, run_block_count;
-    pgs_lsn run_min, run_max;
+    struct pgs_lsn_range run_lsn;
 
     /* the current block */
-    struct buf block;
+    struct buf block, first_key;
+    struct version_codec versions;
     uint64_t block_versions;
-    pgs_lsn block_min, block_max, last_lsn;
-    struct buf first_key, last_key;
+    struct pgs_lsn_range block_lsn;
+    pgs_lsn last_lsn; /* of the version before, over blocks too */
+    uint64_t last_sequence;
 
-    /* directory */
-    struct buf page;
-    struct buf page_first;
+    /* the current page, and those written */
+    struct buf page, page_first;
     uint64_t page_runs, page_count;
     struct page *pages, **pages_end;
 
     struct buf txns;
     pgs_lsn txn_last;
-    bool failed;
 };
 
 int
@@ -75,19 +83,44 @@ put_run_id(struct buf *out, const struct run_id *run)
     buf_put_be64(out, run->shape_id);
 }
 
+static void
+put_part_ref(struct buf *out, const struct part_ref *part)
+{
+    buf_put_varint(out, part->offset);
+    buf_put_varint(out, part->stored_size);
+    buf_put_varint(out, part->raw_size);
+}
+
+static void
+put_lsn_range(struct buf *out, const struct pgs_lsn_range *range)
+{
+    buf_put_be64(out, range->begin);
+    buf_put_be64(out, range->end);
+}
+
+/* An empty range (0, 0) takes the other's place. */
+static void
+range_widen(struct pgs_lsn_range *range, pgs_lsn begin, pgs_lsn end)
+{
+    if (range->end == 0 || begin < range->begin)
+        range->begin = begin;
+    if (end > range->end)
+        range->end = end;
+}
+
+/* --- bytes of the object --- */
+
 static int
 out_flush(struct segment_writer *w, struct pgs_err *err)
 {
     int rc = 0;
-    if (w->out.size > 0) {
-        if (EVP_DigestUpdate(w->sha, w->out.data, w->out.size) != 1)
-            rc = err_set(err, PGS_E_FAILED, "cannot compute SHA-256");
-        if (rc == 0)
-            rc = store_upload_write(w->upload, buf_slice(&w->out), err);
-        buf_reset(&w->out);
-    }
-    if (rc < 0)
-        w->failed = true;
+    if (w->out.size == 0)
+        return 0;
+    if (EVP_DigestUpdate(w->sha, w->out.data, w->out.size) != 1)
+        rc = err_set(err, PGS_E_FAILED, "cannot compute SHA-256");
+    if (rc == 0)
+        rc = store_upload_write(w->upload, buf_slice(&w->out), err);
+    buf_reset(&w->out);
     return rc;
 }
 
@@ -99,33 +132,22 @@ out_put(struct segment_writer *w, struct slice bytes, struct pgs_err *err)
     return w->out.size >= OUT_BYTES ? out_flush(w, err) : 0;
 }
 
-/* Compresses `raw` into a part of the object. */
 static int
 part_write(struct segment_writer *w, const struct buf *raw, struct part_ref *part,
            struct pgs_err *err)
 {
-    size_t bound = ZSTD_compressBound(raw->size);
-    buf_reset(&w->packed);
-    if (!buf_reserve(&w->packed, PART_HEADER_BYTES + bound))
-        return err_set(err, PGS_E_FAILED, "a part of %zu bytes is too large", raw->size);
-    buf_put_u8(&w->packed, 0);
-    buf_put_be32(&w->packed, 0);
-    size_t size =
-        ZSTD_compress2(w->cctx, w->packed.data + w->packed.size, bound, raw->data, raw->size);
-    if (ZSTD_isError(size))
-        return err_set(err, PGS_E_FAILED, "cannot compress: %s", ZSTD_getErrorName(size));
-    w->packed.size += size;
-    *part = (struct part_ref){ w->offset, w->packed.size, raw->size };
-    return out_put(w, buf_slice(&w->packed), err);
+    size_t before = w->out.size;
+    if (buf_failed(raw))
+        return err_set(err, PGS_E_FAILED, "a part of the directory is too large");
+    int rc = part_pack(w->codec, w->level, buf_slice(raw), &w->out, err);
+    if (rc < 0)
+        return rc;
+    *part = (struct part_ref){ w->offset, w->out.size - before, raw->size };
+    w->offset += part->stored_size;
+    return w->out.size >= OUT_BYTES ? out_flush(w, err) : 0;
 }
 
-static void
-put_part(struct buf *out, const struct part_ref *part)
-{
-    buf_put_varint(out, part->offset);
-    buf_put_varint(out, part->stored_size);
-    buf_put_varint(out, part->raw_size);
-}
+/* --- new --- */
 
 static int
 header_write(struct segment_writer *w, struct pgs_err *err)
@@ -145,38 +167,49 @@ header_write(struct segment_writer *w, struct pgs_err *err)
 static void
 writer_free(struct segment_writer *w)
 {
-    ZSTD_freeCCtx(w->cctx);
+    struct buf *const bufs[] = { &w->out,       &w->run_tenant, &w->run_blocks, &w->block,
+                                 &w->first_key, &w->page,       &w->page_first, &w->txns };
+    part_codec_give(w->codec);
     EVP_MD_CTX_free(w->sha);
     arena_free(w->arena);
-    struct buf *const bufs[] = { &w->out,        &w->packed,    &w->run_head, &w->run_blocks,
-                                 &w->block,      &w->first_key, &w->last_key, &w->page,
-                                 &w->page_first, &w->txns };
+    version_codec_release(&w->versions);
     for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++)
         buf_release(bufs[i]);
+    budget_give(w->budget, w->charged);
     free(w);
+}
+
+/* A block, its packed form, and what waits for the upload. */
+static void
+writer_charge(struct segment_writer *w)
+{
+    w->charged = 2 * w->block_bytes + OUT_BYTES;
+    budget_take(w->budget, w->charged);
 }
 
 int
 segment_writer_new(struct store *store, const char *name, const struct segment_opts *opts,
                    struct segment_writer **writer, struct pgs_err *err)
 {
+    static const struct segment_opts defaults;
     struct segment_writer *w = calloc(1, sizeof(*w));
     if (w == NULL)
         abort();
+    if (opts == NULL)
+        opts = &defaults;
     pgs_assert(strlen(name) < sizeof(w->info.name));
     snprintf(w->info.name, sizeof(w->info.name), "%s", name);
     w->info.time_min = w->info.time_max = PGS_TIME_NONE;
-    w->block_bytes =
-        opts != NULL && opts->block_bytes > 0 ? opts->block_bytes : SEGMENT_BLOCK_BYTES;
-    w->level = opts != NULL && opts->compression != 0 ? opts->compression : COMPRESSION_DEFAULT;
-    w->arena = arena_new(NULL);
+    w->block_bytes = opts->block_bytes > 0 ? opts->block_bytes : SEGMENT_BLOCK_BYTES;
+    w->level = opts->compression != 0 ? opts->compression : COMPRESSION_DEFAULT;
+    w->budget = opts->budget;
+    writer_charge(w);
+    w->arena = arena_new(w->budget);
     w->pages_end = &w->pages;
-    w->cctx = ZSTD_createCCtx();
+    w->codec = part_codec_take();
     w->sha = EVP_MD_CTX_new();
-    if (w->cctx == NULL || w->sha == NULL)
+    if (w->sha == NULL)
         abort();
-    (void)ZSTD_CCtx_setParameter(w->cctx, ZSTD_c_compressionLevel, w->level);
-    (void)ZSTD_CCtx_setParameter(w->cctx, ZSTD_c_checksumFlag, 1);
     int rc = EVP_DigestInit_ex(w->sha, EVP_sha256(), NULL) == 1
                  ? 0
                  : err_set(err, PGS_E_FAILED, "cannot compute SHA-256");
@@ -186,20 +219,13 @@ segment_writer_new(struct store *store, const char *name, const struct segment_o
         rc = header_write(w, err);
     if (rc < 0) {
         segment_writer_abort(w);
-        return rc;
+        return err_doing(err, "write segment %s", name);
     }
     *writer = w;
     return 0;
 }
 
-static void
-lsn_widen(pgs_lsn *min, pgs_lsn *max, bool first, pgs_lsn lsn)
-{
-    if (first || lsn < *min)
-        *min = lsn;
-    if (first || lsn > *max)
-        *max = lsn;
-}
+/* --- blocks, runs, pages --- */
 
 static int
 block_end(struct segment_writer *w, struct pgs_err *err)
@@ -211,20 +237,18 @@ block_end(struct segment_writer *w, struct pgs_err *err)
     if (rc < 0)
         return rc;
     w->info.raw_bytes += w->block.size;
-    put_part(&w->run_blocks, &part);
+    put_part_ref(&w->run_blocks, &part);
     buf_put_varint(&w->run_blocks, w->block_versions);
-    buf_put_be64(&w->run_blocks, w->block_min);
-    buf_put_be64(&w->run_blocks, w->block_max + 1);
+    put_lsn_range(&w->run_blocks, &w->block_lsn);
     buf_put_varslice(&w->run_blocks, buf_slice(&w->first_key));
-    buf_put_varslice(&w->run_blocks, buf_slice(&w->last_key));
-    lsn_widen(&w->run_min, &w->run_max, w->run_block_count == 0, w->block_min);
-    lsn_widen(&w->run_min, &w->run_max, false, w->block_max);
+    buf_put_varslice(&w->run_blocks, buf_slice(&w->versions.key));
+    range_widen(&w->run_lsn, w->block_lsn.begin, w->block_lsn.end);
     w->run_versions += w->block_versions;
     w->run_block_count++;
     w->block_versions = 0;
+    w->block_lsn = (struct pgs_lsn_range){ 0, 0 };
     buf_reset(&w->block);
-    buf_reset(&w->last_key);
-    w->last_lsn = 0;
+    version_codec_begin(&w->versions);
     return 0;
 }
 
@@ -248,7 +272,22 @@ page_end(struct segment_writer *w, struct pgs_err *err)
     return 0;
 }
 
-/* Pages are written between blocks, when one is full: nothing but the index stays in memory. */
+static void
+page_add_run(struct segment_writer *w)
+{
+    if (w->page_runs == 0) {
+        buf_reset(&w->page_first);
+        put_run_id(&w->page_first, &w->run);
+    }
+    put_run_id(&w->page, &w->run);
+    buf_put_varint(&w->page, w->run_versions);
+    put_lsn_range(&w->page, &w->run_lsn);
+    buf_put_varint(&w->page, w->run_block_count);
+    buf_put_slice(&w->page, buf_slice(&w->run_blocks));
+    w->page_runs++;
+}
+
+/* Pages are written between blocks, when one is full: nothing but their index stays in memory. */
 static int
 run_end(struct segment_writer *w, struct pgs_err *err)
 {
@@ -260,70 +299,56 @@ run_end(struct segment_writer *w, struct pgs_err *err)
     w->in_run = false;
     if (w->run_block_count == 0)
         return 0;
-    if (w->page_runs == 0) {
-        buf_reset(&w->page_first);
-        buf_put_slice(&w->page_first, buf_slice(&w->run_head));
-    }
-    buf_put_slice(&w->page, buf_slice(&w->run_head));
-    buf_put_varint(&w->page, w->run_versions);
-    buf_put_be64(&w->page, w->run_min);
-    buf_put_be64(&w->page, w->run_max + 1);
-    buf_put_varint(&w->page, w->run_block_count);
-    buf_put_slice(&w->page, buf_slice(&w->run_blocks));
-    lsn_widen(&w->info.lsn.begin, &w->info.lsn.end, w->info.version_count == 0, w->run_min);
-    lsn_widen(&w->info.lsn.begin, &w->info.lsn.end, false, w->run_max);
+    page_add_run(w);
+    range_widen(&w->info.lsn, w->run_lsn.begin, w->run_lsn.end);
     w->info.version_count += w->run_versions;
-    w->page_runs++;
-    return w->page.size >= PAGE_BYTES ? page_end(w, err) : 0;
+    return w->page.size >= SEGMENT_PAGE_BYTES ? page_end(w, err) : 0;
 }
 
-/* Only remembers: what the previous run still holds is written by the first add. */
+static int
+fails(struct segment_writer *w, int rc, const struct pgs_err *err)
+{
+    if (rc < 0 && !w->failed) {
+        w->failed = true;
+        w->failure = *err;
+    }
+    return rc;
+}
+
+static int
+failed_before(const struct segment_writer *w, struct pgs_err *err)
+{
+    *err = w->failure;
+    return err->kind;
+}
+
+/* A failure to write what the run before still held is told by the next call that can. */
 void
 segment_writer_run_begin(struct segment_writer *w, const struct run_id *run)
 {
     struct pgs_err err;
-    if (run_end(w, &err) < 0)
-        w->failed = true;
-    buf_reset(&w->run_head);
-    put_run_id(&w->run_head, run);
+    pgs_assert(!w->has_run || run_id_compare(&w->run, run) < 0);
+    if (!w->failed)
+        (void)fails(w, run_end(w, &err), &err);
+    w->run = *run;
+    buf_reset(&w->run_tenant);
+    buf_put_slice(&w->run_tenant, run->tenant.key);
+    w->run.tenant.key = buf_slice(&w->run_tenant);
     buf_reset(&w->run_blocks);
     w->run_versions = w->run_block_count = 0;
-    w->in_run = true;
+    w->run_lsn = (struct pgs_lsn_range){ 0, 0 };
+    w->has_run = w->in_run = true;
 }
 
-static size_t
-common_prefix(struct slice a, struct slice b)
+/* The merge relies on the order; a wrong one in the archive would be there for ever. */
+static bool
+follows(const struct segment_writer *w, const struct version *v)
 {
-    size_t most = a.size < b.size ? a.size : b.size, n = 0;
-    while (n < most && a.data[n] == b.data[n])
-        n++;
-    return n;
-}
-
-static uint64_t
-zigzag(uint64_t from, uint64_t to)
-{
-    int64_t difference = (int64_t)(to - from);
-    return ((uint64_t)difference << 1) ^ (uint64_t)(difference >> 63);
-}
-
-static void
-version_put(struct segment_writer *w, const struct version *v)
-{
-    struct buf *b = &w->block;
-    size_t shared = common_prefix(buf_slice(&w->last_key), v->key);
-    uint8_t flags = (v->row.size > 0 ? VERSION_HAS_ROW : 0) |
-                    (v->prev_key.data != NULL ? VERSION_HAS_PREV_KEY : 0);
-    buf_put_u8(b, (uint8_t)v->op);
-    buf_put_u8(b, flags);
-    buf_put_varint(b, shared);
-    buf_put_varslice(b, slice_of(v->key.data + shared, v->key.size - shared));
-    buf_put_varint(b, zigzag(w->last_lsn, v->commit_lsn));
-    buf_put_varint(b, v->sequence);
-    if (flags & VERSION_HAS_ROW)
-        buf_put_varslice(b, v->row);
-    if (flags & VERSION_HAS_PREV_KEY)
-        buf_put_varslice(b, v->prev_key);
+    const struct version last = { .key = buf_slice(&w->versions.key),
+                                  .commit_lsn = w->last_lsn,
+                                  .sequence = w->last_sequence };
+    bool first_of_run = w->block_versions == 0 && w->run_block_count == 0;
+    return first_of_run || version_compare(&last, v) < 0;
 }
 
 int
@@ -331,45 +356,48 @@ segment_writer_add(struct segment_writer *w, const struct version *v, struct pgs
 {
     pgs_assert(w->in_run);
     if (w->failed)
-        return err_set(err, PGS_E_STORE, "segment %s: an earlier write failed", w->info.name);
+        return failed_before(w, err);
+    pgs_assert(follows(w, v));
     if (w->block.size >= w->block_bytes) {
-        int rc = block_end(w, err);
+        int rc = fails(w, block_end(w, err), err);
         if (rc < 0)
             return rc;
     }
-    /* The merge relies on the order; a wrong byte in the archive would be for ever. */
-    pgs_assert(w->block_versions == 0 || slice_compare(buf_slice(&w->last_key), v->key) <= 0);
     if (w->block_versions == 0) {
         buf_reset(&w->first_key);
         buf_put_slice(&w->first_key, v->key);
     }
-    version_put(w, v);
-    buf_reset(&w->last_key);
-    buf_put_slice(&w->last_key, v->key);
-    lsn_widen(&w->block_min, &w->block_max, w->block_versions == 0, v->commit_lsn);
-    w->last_lsn = v->commit_lsn;
-    w->block_versions++;
+    version_encode(&w->versions, &w->block, v);
     if (buf_failed(&w->block))
-        return err_set(err, PGS_E_FAILED, "a version of %zu bytes is too large", v->row.size);
+        return fails(
+            w, err_set(err, PGS_E_FAILED, "a version of %zu bytes is too large", v->row.size), err);
+    range_widen(&w->block_lsn, v->commit_lsn, v->commit_lsn + 1);
+    w->last_lsn = v->commit_lsn;
+    w->last_sequence = v->sequence;
+    w->block_versions++;
     return 0;
 }
+
+/* --- transactions, footer --- */
 
 int
 segment_writer_txn(struct segment_writer *w, const struct txn *t, struct pgs_err *err)
 {
-    (void)err;
+    struct segment_info *i = &w->info;
     pgs_assert(t->commit_lsn > w->txn_last);
+    if (w->failed)
+        return failed_before(w, err);
     w->txn_last = t->commit_lsn;
     buf_put_be64(&w->txns, t->commit_lsn);
     buf_put_be64(&w->txns, t->commit_end_lsn);
     buf_put_be64(&w->txns, (uint64_t)t->commit_time);
     buf_put_be64(&w->txns, t->xid);
-    buf_put_u8(&w->txns, (t->actor.data != NULL ? 1 : 0) | (t->restore_id.data != NULL ? 2 : 0));
+    buf_put_u8(&w->txns, (uint8_t)((t->actor.data != NULL ? TXN_HAS_ACTOR : 0) |
+                                   (t->restore_id.data != NULL ? TXN_HAS_RESTORE : 0)));
     if (t->actor.data != NULL)
         buf_put_varslice(&w->txns, t->actor);
     if (t->restore_id.data != NULL)
         buf_put_varslice(&w->txns, t->restore_id);
-    struct segment_info *i = &w->info;
     if (i->time_min == PGS_TIME_NONE || t->commit_time < i->time_min)
         i->time_min = t->commit_time;
     if (i->time_max == PGS_TIME_NONE || t->commit_time > i->time_max)
@@ -379,31 +407,40 @@ segment_writer_txn(struct segment_writer *w, const struct txn *t, struct pgs_err
 }
 
 static int
+trailer_write(struct segment_writer *w, const struct part_ref *footer, struct pgs_err *err)
+{
+    struct buf trailer = { 0 };
+    if (footer->stored_size > UINT32_MAX || footer->raw_size > UINT32_MAX)
+        return err_set(err, PGS_E_FAILED, "the footer is too large");
+    buf_put_be64(&trailer, footer->offset);
+    buf_put_be32(&trailer, (uint32_t)footer->stored_size);
+    buf_put_be32(&trailer, (uint32_t)footer->raw_size);
+    buf_put_be64(&trailer, w->offset + SEGMENT_TRAILER_BYTES);
+    buf_put_be32(&trailer, SEGMENT_VERSION);
+    buf_put(&trailer, SEGMENT_END_MAGIC, SEGMENT_MAGIC_BYTES);
+    int rc = out_put(w, buf_slice(&trailer), err);
+    buf_release(&trailer);
+    return rc;
+}
+
+static int
 footer_write(struct segment_writer *w, const struct part_ref *txns, struct pgs_err *err)
 {
-    struct buf footer = { 0 }, trailer = { 0 };
+    struct buf footer = { 0 };
     struct part_ref part;
     buf_put_varint(&footer, w->page_count);
     for (const struct page *p = w->pages; p != NULL; p = p->next) {
         buf_put_slice(&footer, p->first);
-        put_part(&footer, &p->part);
+        put_part_ref(&footer, &p->part);
         buf_put_varint(&footer, p->run_count);
     }
-    put_part(&footer, txns);
+    put_part_ref(&footer, txns);
     buf_put_varint(&footer, w->info.txn_count);
     buf_put_varint(&footer, w->info.version_count);
     int rc = part_write(w, &footer, &part, err);
-    if (rc == 0) {
-        buf_put_be64(&trailer, part.offset);
-        buf_put_be32(&trailer, (uint32_t)part.stored_size);
-        buf_put_be32(&trailer, (uint32_t)part.raw_size);
-        buf_put_be64(&trailer, w->offset + SEGMENT_TRAILER_BYTES);
-        buf_put_be32(&trailer, SEGMENT_VERSION);
-        buf_put(&trailer, SEGMENT_END_MAGIC, SEGMENT_MAGIC_BYTES);
-        rc = out_put(w, buf_slice(&trailer), err);
-    }
+    if (rc == 0)
+        rc = trailer_write(w, &part, err);
     buf_release(&footer);
-    buf_release(&trailer);
     return rc;
 }
 
@@ -411,7 +448,7 @@ static int
 finish_parts(struct segment_writer *w, struct pgs_err *err)
 {
     struct part_ref txns = { 0 };
-    int rc = run_end(w, err);
+    int rc = w->failed ? failed_before(w, err) : run_end(w, err);
     if (rc == 0)
         rc = page_end(w, err);
     if (rc == 0 && w->info.txn_count > 0)
@@ -428,21 +465,17 @@ finish_parts(struct segment_writer *w, struct pgs_err *err)
 int
 segment_writer_finish(struct segment_writer *w, struct segment_info *info, struct pgs_err *err)
 {
-    int rc = w->failed ? err_set(err, PGS_E_STORE, "an earlier write failed") : 0;
-    if (rc == 0)
-        rc = finish_parts(w, err);
-    if (rc < 0) {
-        (void)err_doing(err, "write segment %s", w->info.name);
-        segment_writer_abort(w);
-        return err->kind;
+    int rc = finish_parts(w, err);
+    if (rc == 0) {
+        w->info.size = w->offset;
+        rc = store_upload_finish(w->upload, err);
+        w->upload = NULL; /* whatever it answered */
     }
-    w->info.size = w->offset;
-    if (w->info.version_count > 0)
-        w->info.lsn.end++; /* half-open */
-    rc = store_upload_finish(w->upload, err);
     if (rc == 0)
         *info = w->info;
-    writer_free(w);
+    else
+        (void)err_doing(err, "write segment %s", w->info.name);
+    segment_writer_abort(w);
     return rc;
 }
 

@@ -1,8 +1,9 @@
 /* state.c: folds the versions of each key to the row at the cut.
  *
- * A field of kind 'u' in the first image after a key change or a tenant move carries over from the
- * row's former place: that place is read by a scan of its own, up to just before the change. Rare,
- * so simple. */
+ * A field of kind 'u' carries over from the row's version before. After a key change or a move
+ * between tenants that is another key's, or another tenant's: it is read by a scan of its own, up
+ * to just before the change, which may again have to look elsewhere. Rare, since it takes a large
+ * value that stayed as it was; so simple. */
 #include "strata/scan.h"
 
 #include "core/err.h"
@@ -10,7 +11,9 @@
 
 #include <stdlib.h>
 
-#define CARRY_DEPTH_MAX 64
+/* Key changes in a row's life, each with the same large value. Bounds memory: each holds a scan
+ * open. */
+#define CARRY_DEPTH_MAX 500
 
 struct state {
     struct archive *archive;
@@ -30,14 +33,8 @@ static int state_open_at(struct archive *a, const struct scan_opts *opts, pgs_ls
                          uint64_t stop_sequence, unsigned depth, struct state **state,
                          struct pgs_err *err);
 
-static bool
-has_unchanged(const struct version *v)
-{
-    /* Cheap and safe: the byte may be part of a text too, then nothing is lost but time. */
-    return v->row.size > 0 && memchr(v->row.data, ROW_UNCHANGED, v->row.size) != NULL;
-}
-
-/* The row as it was at (tenant, key) just before the change becomes what `fold` carries on from. */
+/* The row as it was at (tenant, key) just before the change. PGS_NONE: there was none. Otherwise
+ * `fold` goes on from it. */
 static int
 carry_from(struct state *s, const struct tenant *tenant, struct slice key, const struct version *v,
            struct pgs_err *err)
@@ -45,8 +42,12 @@ carry_from(struct state *s, const struct tenant *tenant, struct slice key, const
     struct state *nested = NULL;
     struct state_row row;
     struct scan_opts opts = s->opts;
-    if (s->depth >= CARRY_DEPTH_MAX)
-        return err_set(err, PGS_E_REFUSED, "a row changed its key too often in one transaction");
+    if (s->depth >= CARRY_DEPTH_MAX) {
+        (void)err_set(err, PGS_E_REFUSED,
+                      "a row with a large value changed its key more than %d times",
+                      CARRY_DEPTH_MAX);
+        return err_code(err, "unresolved_toast");
+    }
     opts.tenant = *tenant;
     opts.keys = &key;
     opts.key_count = 1;
@@ -57,8 +58,10 @@ carry_from(struct state *s, const struct tenant *tenant, struct slice key, const
         rc = state_next(nested, &row, err);
     if (rc == 0 && row.fields != NULL)
         fold_carry(s->fold, row.fields);
+    else if (rc == 0)
+        rc = PGS_NONE;
     state_close(nested);
-    return rc < 0 ? rc : 0;
+    return rc;
 }
 
 static bool
@@ -74,44 +77,57 @@ is_before_stop(const struct state *s, const struct version *v, bool base)
            (v->commit_lsn == s->stop_lsn && v->sequence < s->stop_sequence);
 }
 
+static bool
+explains(const struct version *moved_in, const struct version *v)
+{
+    return moved_in->op == VERSION_MOVED_IN && moved_in->commit_lsn == v->commit_lsn &&
+           moved_in->sequence >= v->sequence;
+}
+
+/* Whose the row was before `v` brought it here; the tenant's text goes into *text. PGS_NONE: it
+ * was here. */
 static int
-find_moved_in(struct state *s, const struct version *v, struct tenant *from, struct buf *text,
-              struct pgs_err *err)
+moved_from(struct state *s, const struct version *v, struct tenant *from, struct buf *text,
+           struct pgs_err *err)
 {
     struct scan *scan = NULL;
     struct version other;
-    bool base;
-    struct slice key = v->key;
+    bool base, found = false;
     struct scan_opts opts = s->opts;
-    opts.keys = &key;
+    struct buf key = { 0 };
+    buf_put_slice(&key, v->key);
+    const struct slice wanted = buf_slice(&key);
+    opts.keys = &wanted;
     opts.key_count = 1;
     opts.to = v->commit_lsn + 1;
     int rc = scan_open(s->archive, &opts, &scan, err);
-    bool found = false;
     while (rc == 0 && !found && (rc = scan_next(scan, &other, &base, err)) == 0) {
-        if (base || other.op != VERSION_MOVED_IN || other.commit_lsn != v->commit_lsn ||
-            other.sequence < v->sequence)
+        if (base || !explains(&other, v))
             continue;
+        found = true;
         buf_put_slice(text, other.row);
         from->scope = other.row.size > 0 ? SCOPE_TENANT : SCOPE_SHARED;
         from->key = buf_slice(text);
-        found = true;
     }
     scan_close(scan);
+    buf_release(&key);
     return rc < 0 ? rc : found ? 0 : PGS_NONE;
 }
 
-/* Where an image with carried fields meets no live row, its past lies elsewhere. */
+/* An image with carried fields, and no row here to carry them from: under the old key, in the
+ * tenant it came from, or both. Where nothing is found, fold_apply says so. */
 static int
 carry(struct state *s, const struct version *v, struct pgs_err *err)
 {
     struct buf text = { 0 };
     struct tenant from;
-    if (v->prev_key.data != NULL)
-        return carry_from(s, &s->opts.tenant, v->prev_key, v, err);
-    int rc = find_moved_in(s, v, &from, &text, err);
-    if (rc == 0)
-        rc = carry_from(s, &from, v->key, v, err);
+    bool renamed = v->prev_key.data != NULL;
+    int rc = renamed ? carry_from(s, &s->opts.tenant, v->prev_key, v, err) : PGS_NONE;
+    if (rc == PGS_NONE) {
+        rc = moved_from(s, v, &from, &text, err);
+        if (rc == 0)
+            rc = carry_from(s, &from, renamed ? v->prev_key : v->key, v, err);
+    }
     buf_release(&text);
     return rc < 0 ? rc : 0;
 }
@@ -122,7 +138,8 @@ apply(struct state *s, const struct version *v, bool base, struct state_row *row
 {
     if (!is_before_stop(s, v, base))
         return 0;
-    if (v->op == VERSION_UPDATE && fold_row(s->fold) == NULL && has_unchanged(v)) {
+    if (v->op == VERSION_UPDATE && fold_needs_carry(s->fold, v)) {
+        fold_reset(s->fold);
         int rc = carry(s, v, err);
         if (rc < 0)
             return rc;

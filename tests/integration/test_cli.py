@@ -51,7 +51,7 @@ def test_an_unknown_command_suggests_the_one_that_was_meant(sidecar: Sidecar, wr
 
 
 @pytest.mark.parametrize("words", [
-    ("status", "--nonsense"), ("status", "extra"), ("pitr", "-t"), ("pitr", "--target-lsn", "0/1"),
+    ("status", "--nonsense"), ("status", "extra"), ("pitr", "--target-lsn", "0/1"),
     ("export", "-t", "x", "-o", "/nowhere", "--format", "xml"), ("restore-point", "create"), ("tenant",),
     ("history", "-t", "x", "--limit", "many"), ("flush", "--timeout", "soon"),
 ], ids=" ".join)

@@ -1,0 +1,102 @@
+/* scan_changed_keys.c: which keys changed, from runs of changes alone. */
+#include "strata/scan.h"
+
+#include "core/err.h"
+
+#include <stdlib.h>
+
+struct key_list {
+    struct arena *arena;
+    struct slice *items;
+    size_t count, capacity;
+};
+
+static void
+key_add(struct key_list *l, struct slice key)
+{
+    if (l->count > 0 && slice_equal(l->items[l->count - 1], key))
+        return;
+    if (l->count == l->capacity) {
+        l->capacity = l->capacity == 0 ? 1024 : l->capacity * 2;
+        struct slice *items = realloc(l->items, l->capacity * sizeof(*items));
+        if (items == NULL)
+            abort();
+        l->items = items;
+    }
+    l->items[l->count++] = arena_dup(l->arena, key);
+}
+
+static int
+key_order(const void *a, const void *b)
+{
+    return slice_compare(*(const struct slice *)a, *(const struct slice *)b);
+}
+
+static int
+run_keys(struct segment *segment, const struct run_ref *run, struct pgs_lsn_range range,
+         struct key_list *keys, bool *truncated, struct pgs_err *err)
+{
+    struct run_cursor *c = NULL;
+    struct version v;
+    int rc = run_cursor_open(segment, run, &c, err);
+    while (rc == 0 && (rc = run_cursor_next(c, &v, err)) == 0) {
+        if (v.commit_lsn < range.begin || v.commit_lsn >= range.end)
+            continue;
+        if (v.op == VERSION_TRUNCATE)
+            *truncated = true;
+        else
+            key_add(keys, v.key);
+    }
+    run_cursor_close(c);
+    return rc < 0 ? rc : 0;
+}
+
+static int
+segment_keys(struct segment *segment, const struct tenant *tenant, uint32_t table_oid,
+             struct pgs_lsn_range range, struct key_list *keys, bool *truncated,
+             struct pgs_err *err)
+{
+    struct arena *scratch = arena_new(NULL);
+    struct run_ref *runs;
+    size_t count;
+    int rc = segment_find(segment, tenant, table_oid, scratch, &runs, &count, err);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        if (runs[i].lsn.begin < range.end && runs[i].lsn.end > range.begin)
+            rc = run_keys(segment, &runs[i], range, keys, truncated, err);
+    }
+    arena_free(scratch);
+    return rc;
+}
+
+int
+scan_changed_keys(struct archive *a, const struct tenant *tenant, uint32_t table_oid,
+                  struct pgs_lsn_range range, struct arena *arena, struct slice **keys,
+                  size_t *count, bool *truncated, struct pgs_err *err)
+{
+    const struct tenant tombstones = { .scope = SCOPE_TOMBSTONES, .key = slice_of("", 0) };
+    struct key_list list = { .arena = arena };
+    struct segment **segments;
+    size_t segment_count, n = 0;
+    bool any_truncate = false;
+    int rc = archive_segments(a, range, arena, &segments, &segment_count, err);
+    for (size_t i = 0; rc == 0 && i < segment_count; i++) {
+        rc = segment_keys(segments[i], tenant, table_oid, range, &list, &any_truncate, err);
+        if (rc == 0)
+            rc =
+                segment_keys(segments[i], &tombstones, table_oid, range, &list, &any_truncate, err);
+    }
+    if (list.count > 1)
+        qsort(list.items, list.count, sizeof(*list.items), key_order);
+    struct slice *unique = arena_alloc_array(arena, list.count + 1, sizeof(*unique));
+    for (size_t i = 0; i < list.count; i++) {
+        if (n == 0 || !slice_equal(unique[n - 1], list.items[i]))
+            unique[n++] = list.items[i];
+    }
+    free(list.items);
+    if (rc < 0)
+        return rc;
+    *keys = unique;
+    *count = n;
+    *truncated = any_truncate;
+    return 0;
+}
