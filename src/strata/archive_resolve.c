@@ -157,7 +157,6 @@ find_xid(struct pass *p, const struct txn *t, struct pgs_err *err)
     return 0;
 }
 
-/* The end of one commit can be the start of the next one's commit record: the start is what is meant. */
 static int
 resolve_xid(struct pass *p, bool exclusive, struct pgs_err *err)
 {

@@ -69,10 +69,6 @@ is_before_stop(const struct state *s, const struct version *v, bool base)
 {
     if (base || s->stop_lsn == 0)
         return true;
-    /* The change itself took the row away from its former place, one step before it came here. */
-    bool taken_away = v->op == VERSION_DELETE || v->op == VERSION_MOVED_OUT;
-    if (taken_away && v->commit_lsn == s->stop_lsn && v->sequence + 1 == s->stop_sequence)
-        return false;
     return v->commit_lsn < s->stop_lsn ||
            (v->commit_lsn == s->stop_lsn && v->sequence < s->stop_sequence);
 }
