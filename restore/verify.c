@@ -86,6 +86,32 @@ verify_segment(struct verifier *v, const struct segment_info *info, struct pgs_e
     return 0;
 }
 
+/* The log ends where a number is missing; an entry behind that place shows that one was lost. */
+static int
+find_lost_entry(void *context, const char *name, const struct store_stat *stat, struct pgs_err *err)
+{
+    struct verifier *v = context;
+    (void)stat;
+    (void)err;
+    problem_add(v,
+                slice_str(arena_printf(v->arena, "log/%020llu",
+                                       (unsigned long long)v->result->entries + 1)),
+                arena_printf(v->arena, "log entry is missing, though %s is there", name));
+    return PGS_NONE;
+}
+
+static int
+verify_log_is_whole(struct verifier *v, struct pgs_err *err)
+{
+    const char *last =
+        arena_printf(v->arena, "log/%020llu", (unsigned long long)v->result->entries);
+    struct pgs_err newer;
+    /* The archiver may have appended since: those are no lost ones. */
+    if (archive_refresh(v->session->archive, &newer) == 0)
+        return 0; /* it goes on: nothing is missing here */
+    return store_list(v->session->store, "log/", last, find_lost_entry, v, err);
+}
+
 static int
 verify_objects(struct verifier *v, struct pgs_err *err)
 {
@@ -97,6 +123,8 @@ verify_objects(struct verifier *v, struct pgs_err *err)
         for (size_t j = 0; rc == 0 && j < e->segment_count; j++)
             rc = verify_segment(v, &e->segments[j], err);
     }
+    if (rc == 0)
+        rc = verify_log_is_whole(v, err);
     return rc;
 }
 

@@ -214,6 +214,11 @@ options_read(struct cli *cli, int argc, char **argv, struct pgs_err *err)
         int index = answer == '?' || answer == ':' ? -1 : option_index(command, t.count, answer);
         if (index < 0)
             return option_bad(answer, argv, err);
+        /* A long option where a value should be is a value forgotten. */
+        if (optarg != NULL && optarg == argv[optind - 1] && strncmp(optarg, "--", 2) == 0) {
+            optind--;
+            return option_bad(':', argv, err);
+        }
         if (values[index] != NULL && option_at(command, (size_t)index)->value != NULL)
             return err_set(err, PGS_E_USAGE, "option --%s is given twice",
                            option_at(command, (size_t)index)->name);
