@@ -311,7 +311,8 @@ diff_check_owners(struct plan *plan, const struct plan_table *t, struct pgs_err 
 
 /* --- keys that changed meanwhile --- */
 
-/* rewind: the diff's keys are among the staged ones, so most answers need no SQL. Both are sorted. */
+/* rewind: the diff's keys are among the staged ones, so most answers need no SQL. Both are
+ * sorted. */
 static bool
 keys_meet(const struct slice *a, size_t a_count, const struct slice *b, size_t b_count)
 {
