@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Callable
 
@@ -9,9 +10,10 @@ import pytest
 
 from lib import targets
 from lib.campaign import Campaign
-from lib.cluster import Cluster, lsn_number
-from lib.school import create_school
-from lib.sidecar import Sidecar
+from lib.checks import export_all
+from lib.cluster import Cluster, lsn_number, lsn_text
+from lib.school import School, create_school
+from lib.sidecar import DONE, Sidecar
 from lib.wal import Ending
 from lib.workload import Workload
 
@@ -45,7 +47,9 @@ def test_answers_right_around_each_base_equal_the_oracle(
             for _ in range(bases):
                 workload.wait_commits(15)
                 answer = sidecar.ok("base")
-                assert {table["name"] for table in answer["tables"]} >= {t.full_name for t in school.tables}, answer
+                named = {table["name"] for table in answer["tables"]}
+                # A table that is truncated at that very moment is left to the next base.
+                assert named >= {t.full_name for t in school.tables} - {"public.avisos"}, answer
                 lsns.append(lsn_number(answer["lsn"]))
 
         campaign.run(commits=15 * bases + 30, meanwhile=take_bases)
@@ -63,6 +67,25 @@ def test_answers_right_around_each_base_equal_the_oracle(
         campaign.remove()
 
 
+def test_a_truncate_between_a_bases_snapshot_and_its_copy_is_noticed(
+        cluster: Cluster, database: str, school: School, serving: Sidecar) -> None:
+    """TRUNCATE is not MVCC-safe: to an older snapshot the table is empty as soon as it commits. At every
+    commit there are five notices, so a base at any LSN must say five."""
+    notices = next(table for table in school.tables if table.name == "avisos")
+    refill = ("BEGIN; TRUNCATE avisos; INSERT INTO avisos SELECT i, 'rede-00', 'um de cinco'"
+              " FROM generate_series(1, 5) AS i; COMMIT")
+    cluster.execute(refill, database=database)
+    for number in range(5):
+        asked = serving.begin("base")
+        for _ in range(30):
+            cluster.execute(refill, database=database)
+        stdout, stderr = asked.communicate(timeout=60)
+        assert asked.returncode == DONE, stdout + stderr
+        lsn = lsn_number(json.loads(stdout)["lsn"])
+        rows = export_all(serving, [notices], ["rede-00"], targets.at_lsn(lsn), only=["avisos"])["rede-00"]
+        assert len(rows["public.avisos"]) == 5, f"base {number} at {lsn_text(lsn)}: {rows}"
+
+
 def test_bases_while_serve_dies_leave_the_archive_exact(
         new_cluster: Callable[..., Cluster], new_sidecar: Callable[..., Sidecar], folder: Path) -> None:
     """A base whose maker was killed must not be seen at all."""
@@ -77,11 +100,11 @@ def test_bases_while_serve_dies_leave_the_archive_exact(
         def die_in_bases(workload: Workload) -> None:
             for number in range(3):
                 workload.wait_commits(10)
-                asked = sidecar.begin("base", "--timeout", "5s")
+                asked = sidecar.begin("base", "--timeout", "1s")
                 workload.wait_commits(number)
                 sidecar.kill9()
-                asked.communicate()
                 sidecar.start_serve()
+                asked.communicate()
 
         campaign.run(commits=80, meanwhile=die_in_bases)
         campaign.compare(campaign.targets(8))

@@ -17,12 +17,12 @@ EXPORTS_AT_ONCE = 2
 
 
 def export_all(sidecar: Sidecar, tables: Sequence[Table], tenants: Sequence[str],
-               target: Target | None = None) -> dict[str, Rows]:
-    """The archive's answer at a target (now, without one) for every tenant."""
+               target: Target | None = None, only: Sequence[str] = ()) -> dict[str, Rows]:
+    """The archive's answer at a target (now, without one) for every tenant; `only` some of their tables."""
     with tempfile.TemporaryDirectory(dir=sidecar.logfile.parent) as scratch:
         def export(numbered: tuple[int, str]) -> Rows:
             number, tenant = numbered
-            return sidecar.export(tenant, tables, Path(scratch) / str(number), target)
+            return sidecar.export(tenant, tables, Path(scratch) / str(number), target, only)
 
         with ThreadPoolExecutor(EXPORTS_AT_ONCE) as pool:
             return dict(zip(tenants, pool.map(export, enumerate(tenants)), strict=True))

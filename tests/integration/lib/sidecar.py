@@ -139,9 +139,11 @@ class Sidecar:
     def pitr(self, tenant: str, *words: str) -> Mapping[str, Any]:
         return self.ok("pitr", "-t", tenant, *words, "--yes")
 
-    def export(self, tenant: str, tables: Sequence[Table], folder: Path, target: Target | None = None) -> Rows:
+    def export(self, tenant: str, tables: Sequence[Table], folder: Path, target: Target | None = None,
+               only: Sequence[str] = ()) -> Rows:
         """The archive's answer for one tenant, in the form that rows.read_all gives."""
         words = target.export_words() if target is not None else []
+        words += ["--tables", ",".join(only)] if only else []
         self.ok("export", "-t", tenant, *words, "--format", "jsonl", "-o", str(folder))
         known = {table.full_name for table in tables if (table.tenant_column is None) == (tenant == SHARED)}
         written = {file.name.removesuffix(".jsonl"): read_jsonl(file) for file in folder.glob("*.jsonl")}
@@ -172,20 +174,23 @@ class Sidecar:
     def wait_ready(self, seconds: float = 60) -> Mapping[str, Any]:
         """Waits until it streams and the archive can answer for every table: `export` does."""
         tenants = [row[0] for row in self.cluster.query("SELECT id::text FROM tenants LIMIT 1", database=self.database)]
+        last: list[Result] = []
 
         def ready() -> Mapping[str, Any] | None:
             assert self.serves(), f"serve ended with {self._serve and self._serve.returncode}\n{self.log_tail()}"
-            status = self.status()
+            last[:] = [self.run("status")]
+            status = last[0].json
             if status["state"] != "streaming" or open_gaps(status):
                 return None
-            return status if all(self._can_answer_for(tenant) for tenant in [SHARED, *tenants]) else None
+            last.extend(self._export_somewhere(tenant) for tenant in (SHARED, *tenants))
+            return status if all(result.code == DONE for result in last) else None
 
         return wait_for("serve to stream with every table covered", ready, seconds,
-                        lambda: f"{self.run('status')}\n{self.log_tail()}", poll_s=0.05)
+                        lambda: "\n".join([*map(str, last), self.log_tail()]), poll_s=0.05)
 
-    def _can_answer_for(self, tenant: str) -> bool:
-        with tempfile.TemporaryDirectory(dir=self.logfile.parent) as probe:
-            return self.run("export", "-t", tenant, "--format", "jsonl", "-o", probe).code == DONE
+    def _export_somewhere(self, tenant: str) -> Result:
+        with tempfile.TemporaryDirectory(dir=self.logfile.parent) as place:
+            return self.run("export", "-t", tenant, "--format", "jsonl", "-o", place)
 
     def start(self) -> None:
         """setup, serve, and ready to answer."""

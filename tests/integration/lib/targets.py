@@ -30,9 +30,10 @@ class Target:
         return [f"--{self.kind}", self.value, *(["--exclusive"] if self.exclusive else [])]
 
     def export_words(self) -> list[str]:
-        """`export` calls its time `--at`, as other commands do that read one moment."""
-        kind = "at" if self.kind == "target-time" else self.kind
-        return [f"--{kind}", self.value, *(["--exclusive"] if self.exclusive else [])]
+        """`export` has a shorter name for an inclusive time, as other commands that read one moment."""
+        if self.kind == "target-time" and not self.exclusive:
+            return ["--at", self.value]
+        return self.pitr_words()
 
     def __str__(self) -> str:
         return " ".join(self.pitr_words())
@@ -98,9 +99,16 @@ def spread(endings: Sequence[Ending], covered: set[int], boundaries: Iterable[in
     inner = commits[2:-5]
     assert len(inner) > count and boundary_lsns, f"too little happened: {len(commits)} commits"
 
-    def by_end(commit: Ending) -> bool:
-        """The record after it starts where it ends unless a page header lies between."""
-        return commit.lsn // WAL_PAGE_BYTES == commit.next_lsn // WAL_PAGE_BYTES
+    starts = {ending.lsn for ending in endings}
+    ends = {ending.next_lsn for ending in endings}
+
+    def before(commit: Ending) -> Target | None:
+        """By the LSN where it starts or ends; not where that is another's end or start, which is refused."""
+        if commit.lsn in ends or commit.next_lsn in starts:
+            return None
+        # The record after it starts where it ends unless a page header lies between.
+        same_page = commit.lsn // WAL_PAGE_BYTES == commit.next_lsn // WAL_PAGE_BYTES
+        return before_lsn(commit, by_end=same_page and rng.random() < 0.5)
 
     def between(commit: Ending) -> datetime:
         """Some moment after this commit, before or after the next one's."""
@@ -113,8 +121,8 @@ def spread(endings: Sequence[Ending], covered: set[int], boundaries: Iterable[in
         at_xid,
         before_xid,
         excluding_xid,
-        before_lsn,
-        lambda c: before_lsn(c, by_end=by_end(c)),
+        before,
+        before,
         lambda c: at_time(c.time, endings, covered),
         lambda c: at_time(c.time, endings, covered, exclusive=True),
         lambda c: at_time(between(c), endings, covered),

@@ -241,6 +241,11 @@ ORDINARY_FAILURES = (
 )
 
 
+def is_lost_connection(failure: psycopg2.Error) -> bool:
+    """Also what libpq itself says, without a code of the server's."""
+    return isinstance(failure, psycopg2.OperationalError) or failure.pgcode is None
+
+
 class Workload:
     """A crew of writers. Leaving the `with` block stops them and raises what any of them failed with."""
 
@@ -299,8 +304,8 @@ class Workload:
             while not self._stop.is_set():
                 try:
                     self._write_in_session(number, rng)
-                except (psycopg2.OperationalError, psycopg2.InterfaceError):
-                    if not self._reconnect:
+                except (psycopg2.DatabaseError, psycopg2.InterfaceError) as failure:
+                    if not (self._reconnect and is_lost_connection(failure)):
                         raise
                     self._stop.wait(0.1)
         except BaseException as failure:  # shown by the main thread
