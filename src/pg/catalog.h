@@ -24,14 +24,15 @@ struct catalog_rules {
 
 struct catalog {
     struct relation **relations; /* ordinary tables and leaf partitions, by (schema, name) */
+    struct relation **by_oid;    /* the same, for catalog_by_oid */
     size_t count;
     bool tenants_found;
     struct slice tenants_type; /* format_type of the tenants table's key; empty if not found */
 };
 
 /* Decides route, tenant column, coverage and their reasons from the facts in *r and the rules.
- * Pure; text it makes lives in `arena`. Parent routes need the whole catalog: catalog_read finds
- * them. */
+ * Pure; text it makes lives in `arena`, or is a constant. The same facts and rules give the same
+ * decisions wherever the facts came from: catalog_read, a DDL message, a log entry. */
 void catalog_decide(const struct catalog_rules *rules, struct arena *arena, struct relation *r);
 
 PGS_CHECKED int catalog_read(struct pg_conn *c, const struct catalog_rules *rules,

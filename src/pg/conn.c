@@ -9,9 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Settings that decide how a value looks as text (DESIGN 4.4), and the user's defaults that could
- * end or distort long work. Checked after connecting: a setting that did not take would silently
- * make base and stream differ. */
+/* Settings that decide how a value looks as text and how text is read (DESIGN 4.4), and the user's
+ * defaults that could end or distort long work. Checked after connecting: a setting that did not
+ * take would silently make base and stream differ. Temporary tables come last in the search path,
+ * so that none can stand in for a catalog. */
 static const struct pin {
     const char *name, *value;
 } pins[] = {
@@ -24,33 +25,77 @@ static const struct pin {
     { "lc_monetary", "C" },
     { "lc_numeric", "C" },
     { "xmloption", "content" },
-    { "search_path", "pg_catalog" },
+    { "search_path", "pg_catalog, pg_temp" },
+    { "array_nulls", "on" },
+    { "transform_null_equals", "off" },
     { "quote_all_identifiers", "off" },
     { "standard_conforming_strings", "on" },
     { "row_security", "off" },
     { "statement_timeout", "0" },
     { "lock_timeout", "0" },
     { "idle_in_transaction_session_timeout", "0" },
+    { "idle_session_timeout", "0" },
+    { "default_transaction_isolation", "read committed" },
+    { "default_transaction_read_only", "off" },
 };
 #define PIN_COUNT (sizeof(pins) / sizeof(pins[0]))
+/* From 17 on; in the startup packet it would make older servers refuse the connection. */
+#define TRANSACTION_TIMEOUT_SINCE 170000
 #define CONNECT_TIMEOUT_S 10
 #define PARAMS_MAX 64
+
+static const char *
+field_of(const PGresult *result, int code)
+{
+    return result != NULL ? PQresultErrorField(result, code) : NULL;
+}
+
+/* libpq's own words: a line for each address tried, with more of it behind a tab. */
+static void
+put_lines(struct buf *text, const char *lines)
+{
+    for (const char *p = lines; *p != '\0'; p += *p == '\n') {
+        bool goes_on = *p == '\t';
+        p += goes_on;
+        size_t size = strcspn(p, "\n");
+        if (size > 0 && text->size > 0)
+            buf_put_str(text, goes_on ? " " : "; ");
+        buf_put(text, p, size);
+        p += size;
+    }
+}
+
+/* The detail of a violated constraint holds the row: its table is told instead. */
+static void
+put_server_words(struct buf *text, const PGresult *result, const char *state)
+{
+    bool row_data = state != NULL && strncmp(state, "23", 2) == 0;
+    const char *detail = field_of(result, PG_DIAG_MESSAGE_DETAIL);
+    const char *schema = field_of(result, PG_DIAG_SCHEMA_NAME);
+    const char *table = field_of(result, PG_DIAG_TABLE_NAME);
+    buf_put_str(text, field_of(result, PG_DIAG_MESSAGE_PRIMARY));
+    if (row_data && schema != NULL && table != NULL)
+        buf_printf(text, " (table %s.%s)", schema, table);
+    else if (!row_data && detail != NULL)
+        buf_printf(text, ": %s", detail);
+}
 
 int
 pg_fail(struct pg_conn *c, const PGresult *result, const char *doing, struct pgs_err *err)
 {
-    const char *state = result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
-    const char *primary =
-        result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-    const char *detail = result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL) : NULL;
-    const char *hint = result != NULL ? PQresultErrorField(result, PG_DIAG_MESSAGE_HINT) : NULL;
-    char text[PGS_ERR_MESSAGE_MAX];
-    /* libpq's own words end with a newline. */
-    snprintf(text, sizeof(text), "%s%s%s", primary != NULL ? primary : PQerrorMessage(c->pq),
-             detail != NULL ? ": " : "", detail != NULL ? detail : "");
-    text[strcspn(text, "\n")] = '\0';
+    const char *state = field_of(result, PG_DIAG_SQLSTATE);
+    const char *hint = field_of(result, PG_DIAG_MESSAGE_HINT);
+    struct buf text = { 0 };
+    if (field_of(result, PG_DIAG_MESSAGE_PRIMARY) != NULL)
+        put_server_words(&text, result, state);
+    else
+        put_lines(&text, PQerrorMessage(c->pq));
+    if (text.size == 0)
+        buf_put_str(&text, PQstatus(c->pq) == CONNECTION_OK ? "the server's answer was another"
+                                                            : "the connection was lost");
     (void)err_set(err, PGS_E_DATABASE, "%s%s%s", doing != NULL ? doing : "",
-                  doing != NULL ? ": " : "", text[0] != '\0' ? text : "the connection was lost");
+                  doing != NULL ? ": " : "", buf_cstr(&text));
+    buf_release(&text);
     if (state != NULL)
         snprintf(err->sqlstate, sizeof(err->sqlstate), "%s", state);
     if (hint != NULL)
@@ -162,9 +207,8 @@ connect_with(const struct params *p, struct pg_conn *c, struct pgs_err *err)
     return 0;
 }
 
-/* Spelling differs ("off" and "false" never here), so compare what SHOW answers. */
 static int
-pins_check(struct pg_conn *c, struct pgs_err *err)
+settings_query(struct pg_conn *c, PGresult **result, struct pgs_err *err)
 {
     struct buf sql = { 0 };
     buf_put_str(&sql, "SELECT current_setting('server_encoding')");
@@ -172,18 +216,65 @@ pins_check(struct pg_conn *c, struct pgs_err *err)
         buf_printf(&sql, ", current_setting('%s')", pins[i].name);
     PGresult *r = PQexec(c->pq, buf_cstr(&sql));
     buf_release(&sql);
-    int rc = PQresultStatus(r) == PGRES_TUPLES_OK ? 0 : pg_fail(c, r, "cannot check settings", err);
+    if (PQresultStatus(r) != PGRES_TUPLES_OK) {
+        (void)pg_fail(c, r, "cannot check settings", err);
+        PQclear(r);
+        return err->kind;
+    }
+    *result = r;
+    return 0;
+}
+
+/* Sets every setting that is not as it must be. Spelling never differs here ("off" and "false"), so
+ * what SHOW answers is compared. */
+static void
+put_mismatches(struct buf *sql, const struct pg_conn *c, const PGresult *r)
+{
+    for (size_t i = 0; i < PIN_COUNT; i++) {
+        if (strcmp(PQgetvalue(r, 0, (int)i + 1), pins[i].value) != 0)
+            buf_printf(sql, "SELECT set_config('%s', '%s', false); ", pins[i].name, pins[i].value);
+    }
+    if (PQserverVersion(c->pq) >= TRANSACTION_TIMEOUT_SINCE)
+        buf_put_str(sql, "SET transaction_timeout = 0; ");
+}
+
+static int
+refuse_mismatch(const PGresult *r, struct pgs_err *err)
+{
+    for (size_t i = 0; i < PIN_COUNT; i++) {
+        const char *now = PQgetvalue(r, 0, (int)i + 1);
+        if (strcmp(now, pins[i].value) != 0)
+            return err_set(err, PGS_E_REFUSED, "setting %s is \"%s\", not \"%s\"", pins[i].name,
+                           now, pins[i].value);
+    }
+    return 0;
+}
+
+/* libpq sends PGTZ and PGDATESTYLE behind our options, so they would win: what did not take is set
+ * again, and only then refused. */
+static int
+pins_check(struct pg_conn *c, struct pgs_err *err)
+{
+    struct buf sql = { 0 };
+    PGresult *r = NULL;
+    int rc = settings_query(c, &r, err);
     if (rc == 0 && strcmp(PQgetvalue(r, 0, 0), "SQL_ASCII") == 0) {
         (void)err_set(err, PGS_E_REFUSED, "the database's encoding is SQL_ASCII");
         rc = err_hint(err, "its bytes have no meaning to archive: move it to UTF8");
     }
-    for (size_t i = 0; rc == 0 && i < PIN_COUNT; i++) {
-        const char *now = PQgetvalue(r, 0, (int)i + 1);
-        if (strcmp(now, pins[i].value) != 0)
-            rc = err_set(err, PGS_E_REFUSED, "setting %s is \"%s\", not \"%s\"", pins[i].name, now,
-                         pins[i].value);
+    if (rc == 0)
+        put_mismatches(&sql, c, r);
+    if (rc == 0 && sql.size > 0) {
+        PQclear(r);
+        r = NULL;
+        rc = pg_exec(c, buf_cstr(&sql), err);
+        if (rc == 0)
+            rc = settings_query(c, &r, err);
+        if (rc == 0)
+            rc = refuse_mismatch(r, err);
     }
     PQclear(r);
+    buf_release(&sql);
     return rc;
 }
 

@@ -81,6 +81,8 @@ int
 copytext_split(struct slice line, size_t columns, struct slice *fields, struct arena *scratch,
                struct pgs_err *err)
 {
+    if (line.data == NULL)
+        line = slice_of("", 0); /* an empty field is no NULL */
     const uint8_t *p = line.data, *end = line.data + line.size;
     if (line.size > 0 && end[-1] == '\n')
         end--;

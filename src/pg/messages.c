@@ -1,6 +1,7 @@
 #include "pg/messages.h"
 
 #include "core/err.h"
+#include "core/utf8.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -95,24 +96,35 @@ parse_ddl_relation(json_t *item, struct arena *arena, struct relation **r)
 }
 
 static bool
+oids_of(json_t *root, const char *key, struct arena *arena, uint32_t **oids, size_t *count)
+{
+    json_t *array = json_object_get(root, key);
+    size_t size = json_array_size(array);
+    if (!json_is_array(array) || size > LIST_MAX)
+        return false;
+    *oids = arena_alloc_array(arena, size + 1, sizeof(**oids));
+    *count = size;
+    for (size_t i = 0; i < size; i++) {
+        if (!oid_of(json_array_get(array, i), &(*oids)[i]))
+            return false;
+    }
+    return true;
+}
+
+static bool
 parse_ddl(json_t *root, struct arena *arena, struct message *m)
 {
     json_t *relations = json_object_get(root, "relations");
-    json_t *dropped = json_object_get(root, "dropped");
-    size_t relation_count = json_array_size(relations), dropped_count = json_array_size(dropped);
+    size_t count = json_array_size(relations);
     if (!text_of(root, "tag", arena, &m->u.ddl.tag) || !json_is_array(relations) ||
-        !json_is_array(dropped) || relation_count > LIST_MAX || dropped_count > LIST_MAX)
+        count > LIST_MAX ||
+        !oids_of(root, "dropped", arena, &m->u.ddl.dropped, &m->u.ddl.dropped_count) ||
+        !oids_of(root, "changed", arena, &m->u.ddl.changed, &m->u.ddl.changed_count))
         return false;
-    m->u.ddl.relations = arena_alloc_array(arena, relation_count + 1, sizeof(struct relation *));
-    m->u.ddl.dropped = arena_alloc_array(arena, dropped_count + 1, sizeof(uint32_t));
-    m->u.ddl.relation_count = relation_count;
-    m->u.ddl.dropped_count = dropped_count;
-    for (size_t i = 0; i < relation_count; i++) {
+    m->u.ddl.relations = arena_alloc_array(arena, count + 1, sizeof(struct relation *));
+    m->u.ddl.relation_count = count;
+    for (size_t i = 0; i < count; i++) {
         if (!parse_ddl_relation(json_array_get(relations, i), arena, &m->u.ddl.relations[i]))
-            return false;
-    }
-    for (size_t i = 0; i < dropped_count; i++) {
-        if (!oid_of(json_array_get(dropped, i), &m->u.ddl.dropped[i]))
             return false;
     }
     return true;
@@ -173,16 +185,25 @@ put_body(struct buf *out, json_t *root)
     json_decref(root);
 }
 
+/* Up to the first NUL, which no text of PostgreSQL holds. */
 static json_t *
 json_text(struct slice s)
 {
-    return s.data == NULL ? json_null() : json_stringn((const char *)s.data, s.size);
+    if (s.data == NULL)
+        return json_null();
+    struct buf text = { 0 };
+    buf_put_slice(&text, s);
+    buf_put_u8(&text, '\0');
+    utf8_mend((char *)text.data);
+    json_t *json = json_string((const char *)text.data);
+    buf_release(&text);
+    return json;
 }
 
 void
 message_flush_body(struct buf *out, const char *id)
 {
-    put_body(out, json_pack("{s:s}", "id", id));
+    put_body(out, json_pack("{s:o}", "id", json_text(slice_str(id))));
 }
 
 void

@@ -8,9 +8,12 @@
  *   pgstrata.move           {"oid": n, "old": t|null, "new": t|null, "key": [text...]}
  *                           old and new tenant as text, the NEW row's key in attnum order; sent by
  *                           the AFTER UPDATE row trigger
- *   pgstrata.ddl            {"tag": "CREATE TABLE", "dropped": [oid...],
+ *   pgstrata.ddl            {"tag": "CREATE TABLE", "dropped": [oid...], "changed": [oid...],
  *                           "relations": [<relation JSON of pg/relation.h>...]}
- *                           table shapes after the command
+ *                           table shapes after the command; changed: tables whose stored rows may
+ *                           now read differently without row events (ALTER TYPE ... RENAME VALUE,
+ *                           ALTER COLUMN ... USING), that left the publication, or of which
+ *                           something could not be said: history does not carry across this commit
  *   pgstrata.restore        {"id": "...", "phase": "begin"|"end", "tenant": "...",
  *                           "restore_point": "..."}
  *
@@ -66,6 +69,8 @@ struct message {
             size_t relation_count;
             uint32_t *dropped;
             size_t dropped_count;
+            uint32_t *changed;
+            size_t changed_count;
         } ddl;
         struct {
             struct slice id, phase, tenant, restore_point;
@@ -77,7 +82,7 @@ struct message {
  * MESSAGE_KIND_OTHER. */
 PGS_CHECKED int message_parse(struct slice prefix, struct slice content, struct arena *arena,
                               struct message *m, struct pgs_err *err);
-/* Bodies, as ASCII JSON. */
+/* Bodies, as ASCII JSON. Bytes that are not UTF-8 become '?': PostgreSQL refuses them elsewhere. */
 void message_flush_body(struct buf *out, const char *id);
 void message_restore_point_body(struct buf *out, struct slice name);
 void message_restore_body(struct buf *out, struct slice id, const char *phase, struct slice tenant,

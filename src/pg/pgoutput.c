@@ -2,6 +2,7 @@
 
 #include "core/cursor.h"
 #include "core/err.h"
+#include "core/utf8.h"
 
 #define COLUMNS_MAX 1700 /* above PostgreSQL's 1,600 per table */
 
@@ -99,18 +100,18 @@ pgoutput_decode(struct slice bytes, struct pgoutput_message *m, struct pgs_err *
 {
     struct cursor c = cursor_of(bytes);
     uint8_t kind = cursor_u8(&c);
-    m->kind = (enum pgoutput_kind)kind;
+    struct pgoutput_message out = { .kind = (enum pgoutput_kind)kind };
     switch (kind) {
-    case PGOUTPUT_BEGIN: decode_begin(&c, m); break;
-    case PGOUTPUT_COMMIT: decode_commit(&c, m); break;
-    case PGOUTPUT_INSERT: decode_insert(&c, m); break;
-    case PGOUTPUT_UPDATE: decode_update(&c, m); break;
-    case PGOUTPUT_DELETE: decode_delete(&c, m); break;
-    case PGOUTPUT_TRUNCATE: decode_truncate(&c, m); break;
-    case PGOUTPUT_MESSAGE: decode_message(&c, m); break;
+    case PGOUTPUT_BEGIN: decode_begin(&c, &out); break;
+    case PGOUTPUT_COMMIT: decode_commit(&c, &out); break;
+    case PGOUTPUT_INSERT: decode_insert(&c, &out); break;
+    case PGOUTPUT_UPDATE: decode_update(&c, &out); break;
+    case PGOUTPUT_DELETE: decode_delete(&c, &out); break;
+    case PGOUTPUT_TRUNCATE: decode_truncate(&c, &out); break;
+    case PGOUTPUT_MESSAGE: decode_message(&c, &out); break;
     case PGOUTPUT_RELATION:
-        m->u.relation.oid = cursor_be32(&c);
-        m->u.relation.body = cursor_bytes(&c, cursor_left(&c));
+        out.u.relation.oid = cursor_be32(&c);
+        out.u.relation.body = cursor_bytes(&c, cursor_left(&c));
         break;
     case PGOUTPUT_TYPE:
     case PGOUTPUT_ORIGIN: (void)cursor_bytes(&c, cursor_left(&c)); break;
@@ -119,7 +120,21 @@ pgoutput_decode(struct slice bytes, struct pgoutput_message *m, struct pgs_err *
     if (!cursor_at_end(&c))
         return err_set(err, PGS_E_CORRUPT, "pgoutput message '%c' of %zu bytes is malformed", kind,
                        bytes.size);
+    *m = out;
     return 0;
+}
+
+/* Names go into JSON later, which carries nothing but UTF-8. */
+static bool
+is_name(struct arena *arena, struct slice name)
+{
+    const char *text = arena_slice_str(arena, name);
+    size_t size = 1;
+    while (text != NULL && *text != '\0' && size > 0) {
+        size = utf8_char_size(text);
+        text += size;
+    }
+    return size > 0 && name.size > 0;
 }
 
 int
@@ -147,7 +162,11 @@ pgoutput_relation(const struct pgoutput_message *m, struct arena *arena, struct 
         column->type_oid = cursor_be32(&c);
         column->typmod = (int32_t)cursor_be32(&c);
     }
-    if (!cursor_at_end(&c))
+    bool sound = cursor_at_end(&c) && is_name(arena, out->schema) && is_name(arena, out->name) &&
+                 strchr("dnfi", out->identity) != NULL && out->identity != '\0';
+    for (size_t i = 0; sound && i < out->column_count; i++)
+        sound = is_name(arena, out->columns[i].name);
+    if (!sound)
         return err_set(err, PGS_E_CORRUPT, "Relation message of table %u is malformed", out->oid);
     *r = out;
     return 0;

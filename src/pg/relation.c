@@ -96,6 +96,12 @@ relation_dup(struct arena *arena, const struct relation *r)
     copy->why_not = arena_dup(arena, r->why_not);
     copy->fix = arena_dup(arena, r->fix);
     copy->tenant_fk = arena_dup(arena, r->tenant_fk);
+    copy->tenant_parent = arena_dup(arena, r->tenant_parent);
+    copy->owner = arena_dup(arena, r->owner);
+    copy->candidate_index = arena_dup(arena, r->candidate_index);
+    copy->generated = arena_alloc_array(arena, r->generated_count + 1, sizeof(*copy->generated));
+    for (size_t i = 0; i < r->generated_count; i++)
+        copy->generated[i] = arena_dup(arena, r->generated[i]);
     copy->columns = arena_alloc_array(arena, r->column_count + 1, sizeof(*copy->columns));
     for (size_t i = 0; i < r->column_count; i++) {
         copy->columns[i] = r->columns[i];
@@ -127,15 +133,23 @@ void
 relation_to_json(const struct relation *r, struct buf *out)
 {
     char identity[2] = { r->identity, '\0' };
-    json_t *columns = json_array();
+    struct slice tenant = SLICE_NULL;
+    json_t *columns = json_array(), *generated = json_array();
+    if (r->tenant_column >= 0)
+        tenant = r->columns[r->tenant_column].name;
     for (size_t i = 0; i < r->column_count; i++)
         json_array_append_new(columns, column_json(&r->columns[i]));
+    for (size_t i = 0; i < r->generated_count; i++)
+        json_array_append_new(generated, json_text(r->generated[i]));
     json_t *root =
-        json_pack("{s:I, s:o, s:o, s:s, s:s, s:o, s:b, s:o}", "oid", (json_int_t)r->oid, "schema",
-                  json_text(r->schema), "name", json_text(r->name), "identity", identity, "route",
-                  route_name(r->route), "tenant_column",
-                  r->tenant_column < 0 ? json_null() : json_text(r->columns[r->tenant_column].name),
-                  "tenants_table", (int)r->is_tenants_table, "columns", columns);
+        json_pack("{s:I, s:o, s:o, s:s, s:s, s:o, s:b, s:o, s:b, s:o, s:b, s:b, s:b, s:o, s:o}",
+                  "oid", (json_int_t)r->oid, "schema", json_text(r->schema), "name",
+                  json_text(r->name), "identity", identity, "route", route_name(r->route),
+                  "tenant_column", json_text(tenant), "tenants_table", (int)r->is_tenants_table,
+                  "tenant_fk", json_text(r->tenant_fk), "tenant_fk_ambiguous",
+                  (int)r->tenant_fk_ambiguous, "tenant_parent", json_text(r->tenant_parent),
+                  "unlogged", (int)r->unlogged, "key_unusable", (int)r->key_unusable, "published",
+                  (int)r->published, "generated", generated, "columns", columns);
     char *text = json_dumps(root, JSON_COMPACT | JSON_ENSURE_ASCII);
     pgs_assert(text != NULL);
     buf_put_str(out, text);
@@ -163,25 +177,50 @@ number_of(json_t *object, const char *key, int64_t min, int64_t max, int64_t *ou
     return true;
 }
 
+/* Text, or null or nothing at all, which leaves *out as it is. */
+static bool
+optional_of(json_t *object, const char *key, struct arena *arena, struct slice *out)
+{
+    json_t *v = json_object_get(object, key);
+    return v == NULL || json_is_null(v) || text_of(object, key, arena, out);
+}
+
+/* true, false, or nothing, which is false. */
+static bool
+flag_of(json_t *object, const char *key, bool *out)
+{
+    json_t *v = json_object_get(object, key);
+    *out = json_is_true(v);
+    return v == NULL || json_is_boolean(v);
+}
+
+/* One of the letters; "" is 0 where the letters begin with a space. */
+static bool
+letter_of(json_t *object, const char *key, const char *letters, char *out)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    if (text == NULL || strlen(text) > 1)
+        return false;
+    *out = text[0];
+    return text[0] == '\0' ? letters[0] == ' ' : strchr(letters, text[0]) != NULL;
+}
+
 static bool
 column_parse(json_t *object, struct arena *arena, struct column *c)
 {
     int64_t attnum, type, typmod;
-    struct slice identity = SLICE_NULL;
     if (!text_of(object, "name", arena, &c->name) || c->name.size == 0 ||
-        !number_of(object, "attnum", 0, INT16_MAX, &attnum) ||
+        !number_of(object, "attnum", 1, INT16_MAX, &attnum) ||
         !number_of(object, "type", 1, UINT32_MAX, &type) ||
         !number_of(object, "typmod", INT32_MIN, INT32_MAX, &typmod) ||
-        !text_of(object, "type_name", arena, &c->type_name))
+        !text_of(object, "type_name", arena, &c->type_name) || !flag_of(object, "key", &c->key) ||
+        !flag_of(object, "not_null", &c->not_null) ||
+        !optional_of(object, "collation", arena, &c->collation) ||
+        !letter_of(object, "identity", " ad", &c->identity))
         return false;
     c->attnum = (int16_t)attnum;
     c->type_oid = (uint32_t)type;
     c->typmod = (int32_t)typmod;
-    c->key = json_is_true(json_object_get(object, "key"));
-    c->not_null = json_is_true(json_object_get(object, "not_null"));
-    (void)text_of(object, "collation", arena, &c->collation);
-    if (text_of(object, "identity", arena, &identity) && identity.size == 1)
-        c->identity = (char)identity.data[0];
     return true;
 }
 
@@ -194,8 +233,27 @@ columns_parse(json_t *array, struct arena *arena, struct relation *r)
     r->columns = arena_alloc_array(arena, count + 1, sizeof(*r->columns));
     r->column_count = count;
     for (size_t i = 0; i < count; i++) {
-        if (!column_parse(json_array_get(array, i), arena, &r->columns[i]))
+        if (!column_parse(json_array_get(array, i), arena, &r->columns[i]) ||
+            (i > 0 && r->columns[i].attnum <= r->columns[i - 1].attnum))
             return false;
+    }
+    return true;
+}
+
+static bool
+generated_parse(json_t *array, struct arena *arena, struct relation *r)
+{
+    size_t count = json_array_size(array); /* 0 where there is none */
+    if ((array != NULL && !json_is_array(array)) || count > COLUMNS_MAX)
+        return false;
+    r->generated = arena_alloc_array(arena, count + 1, sizeof(*r->generated));
+    r->generated_count = count;
+    for (size_t i = 0; i < count; i++) {
+        json_t *name = json_array_get(array, i);
+        if (!json_is_string(name))
+            return false;
+        r->generated[i] =
+            arena_dup(arena, slice_of(json_string_value(name), json_string_length(name)));
     }
     return true;
 }
@@ -203,39 +261,51 @@ columns_parse(json_t *array, struct arena *arena, struct relation *r)
 /* Route and tenant column are absent in messages made inside the database: catalog_decide fills
  * them. */
 static bool
-relation_parse(json_t *root, struct arena *arena, struct relation *r)
+route_part_parse(json_t *root, struct arena *arena, struct relation *r)
 {
-    int64_t oid;
-    struct slice text, tenant = SLICE_NULL;
+    struct slice route = slice_str(route_name(ROUTE_EXCLUDED)), tenant = SLICE_NULL;
     struct pgs_err ignored;
     r->tenant_column = -1;
-    if (!number_of(root, "oid", 1, UINT32_MAX, &oid) ||
-        !text_of(root, "schema", arena, &r->schema) || !text_of(root, "name", arena, &r->name) ||
-        !text_of(root, "identity", arena, &text) || text.size != 1 ||
-        !columns_parse(json_object_get(root, "columns"), arena, r))
+    if (!optional_of(root, "route", arena, &route) ||
+        route_parse(arena_slice_str(arena, route), &r->route, &ignored) < 0 ||
+        !optional_of(root, "tenant_column", arena, &tenant))
         return false;
-    r->oid = (uint32_t)oid;
-    r->identity = (char)text.data[0];
-    r->route = ROUTE_EXCLUDED;
-    if (text_of(root, "route", arena, &text) &&
-        route_parse(arena_slice_str(arena, text), &r->route, &ignored) < 0)
-        return false;
-    (void)text_of(root, "tenant_column", arena, &tenant);
     for (size_t i = 0; tenant.data != NULL && i < r->column_count; i++) {
         if (slice_equal(r->columns[i].name, tenant)) {
             r->tenant_column = (int)i;
             r->tenant_in_key = r->columns[i].key;
         }
     }
-    if (tenant.data != NULL && r->tenant_column < 0)
+    return tenant.data == NULL || r->tenant_column >= 0;
+}
+
+static bool
+facts_parse(json_t *root, struct arena *arena, struct relation *r)
+{
+    if (!flag_of(root, "tenants_table", &r->is_tenants_table) ||
+        !optional_of(root, "tenant_fk", arena, &r->tenant_fk) ||
+        !flag_of(root, "tenant_fk_ambiguous", &r->tenant_fk_ambiguous) ||
+        !optional_of(root, "tenant_parent", arena, &r->tenant_parent) ||
+        !flag_of(root, "unlogged", &r->unlogged) ||
+        !flag_of(root, "key_unusable", &r->key_unusable) ||
+        !flag_of(root, "published", &r->published) ||
+        !generated_parse(json_object_get(root, "generated"), arena, r))
         return false;
-    r->is_tenants_table = json_is_true(json_object_get(root, "tenants_table"));
     r->is_tenants_fact = r->is_tenants_table;
-    r->unlogged = json_is_true(json_object_get(root, "unlogged"));
-    r->key_unusable = json_is_true(json_object_get(root, "key_unusable"));
-    r->published = json_is_true(json_object_get(root, "published"));
-    (void)text_of(root, "tenant_fk", arena, &r->tenant_fk);
     return true;
+}
+
+static bool
+relation_parse(json_t *root, struct arena *arena, struct relation *r)
+{
+    int64_t oid;
+    if (!number_of(root, "oid", 1, UINT32_MAX, &oid) ||
+        !text_of(root, "schema", arena, &r->schema) || !text_of(root, "name", arena, &r->name) ||
+        !letter_of(root, "identity", "dnfi", &r->identity) ||
+        !columns_parse(json_object_get(root, "columns"), arena, r))
+        return false;
+    r->oid = (uint32_t)oid;
+    return route_part_parse(root, arena, r) && facts_parse(root, arena, r);
 }
 
 int

@@ -42,18 +42,29 @@ struct relation {
     struct slice why_not;      /* !covered: the reason, one sentence */
     struct slice fix;          /* !covered: what the user can do; may be empty */
     /* Facts that decide route and coverage (catalog_decide). */
-    struct slice tenant_fk; /* column with a foreign key to the tenants table; SLICE_NULL: none */
+    struct slice tenant_fk;   /* the one column that alone refers to the tenants table's key */
+    bool tenant_fk_ambiguous; /* there are several such columns, so tenant_fk is SLICE_NULL */
+    struct slice
+        tenant_parent; /* table on a foreign-key path to one with a tenant, or SLICE_NULL */
     bool unlogged;
-    bool key_unusable;    /* the primary key is deferrable or holds a generated column */
+    bool key_unusable;    /* the key is deferrable or holds a generated column */
     bool rls_blocks;      /* row-level security would hide rows from our role */
     bool is_tenants_fact; /* it is the configured tenants table */
     bool published;       /* in our publication now */
-    bool owned;           /* our role may alter it */
-    bool move_trigger;    /* the move trigger is there and fires always */
     bool tenant_in_key;   /* the tenant column is part of the key */
+    /* Generated columns: not published, so no tenant column either. */
+    struct slice *generated;
+    size_t generated_count;
     /* Published columns in attnum order; generated and dropped ones are left out. */
     struct column *columns;
     size_t column_count;
+    /* Known only where the catalog was read; not in JSON. */
+    struct slice owner;           /* the role that owns the table */
+    bool owned;                   /* our role may alter it */
+    bool move_trigger;            /* the move trigger is there, for this tenant column */
+    int16_t move_column;          /* whose changes the move trigger tells, 0: there is none */
+    bool published_in_part;       /* with a row filter or a column list: not by us */
+    struct slice candidate_index; /* a unique index that could be the identity, or SLICE_NULL */
 };
 
 /* Names the shape of a relation: same columns (attnum, name, type, typmod, key), route and tenant
@@ -67,10 +78,19 @@ bool relation_matches(const struct relation *known, const struct relation *messa
 
 struct relation *relation_dup(struct arena *arena, const struct relation *r);
 
-/* JSON object of a relation, ASCII only (DDL messages, log entries): {"oid", "schema", "name",
- * "identity", "route", "tenant_column", "tenants_table", "columns": [{"name", "attnum", "type",
- * "typmod", "type_name", "key", "not_null", "identity", "collation"}]}. Parsing checks everything;
- * PGS_E_CORRUPT. */
+/* JSON object of a relation, ASCII only (DDL messages, log entries):
+ *
+ *   {"oid": n, "schema": "...", "name": "...", "identity": "d|n|f|i", "route": "...",
+ *    "tenant_column": "..."|null, "tenants_table": bool, "tenant_fk": "..."|null,
+ *    "tenant_fk_ambiguous": bool, "tenant_parent": "..."|null, "unlogged": bool,
+ *    "key_unusable": bool, "published": bool, "generated": ["..."],
+ *    "columns": [{"name": "...", "attnum": n, "type": oid, "typmod": n, "type_name": "...",
+ *                 "key": bool, "not_null": bool, "identity": ""|"a"|"d",
+ *                 "collation": "..."|null}]}
+ *
+ * All facts of catalog_decide are in it, so that deciding again gives the same. In messages made
+ * inside the database (sql/0002_tables.sql) route and tenant_column are absent: catalog_decide fills
+ * them. Facts that are absent are false or NULL. Parsing checks everything; PGS_E_CORRUPT. */
 void relation_to_json(const struct relation *r, struct buf *out);
 PGS_CHECKED int relation_from_json(struct slice json, struct arena *arena, struct relation **r,
                                    struct pgs_err *err);

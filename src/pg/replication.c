@@ -11,6 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define STOP_WAIT_US (INT64_C(5) * 1000 * 1000)
+#define STOP_POLL_MS 100
+#define LOCK_NOT_AVAILABLE "55P03"
+#define TRANSACTION_WAIT_S 60
+
 static int
 run(struct pg_conn *c, const char *command, PGresult **result, struct pgs_err *err)
 {
@@ -96,6 +101,25 @@ put_slot_options(struct buf *sql, const struct pg_conn *c, bool temporary, bool 
                    version >= 170000 && !temporary ? ", FAILOVER true" : "");
 }
 
+/* The transaction that has kept the server waiting, in words. */
+static int
+name_blocker(struct pg_conn *c, struct pgs_err *err)
+{
+    PGresult *r = PQexec(
+        c->pq,
+        "SELECT x.name, date_trunc('second', now() - x.since) FROM ("
+        "  SELECT 'process ' || pid || ' of ' || coalesce(usename, 'another role'), xact_start"
+        "    FROM pg_stat_activity WHERE backend_xid IS NOT NULL"
+        "  UNION ALL SELECT 'prepared transaction ' || quote_literal(gid), prepared"
+        "    FROM pg_prepared_xacts) x (name, since) ORDER BY x.since LIMIT 1");
+    if (PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1)
+        (void)err_set(err, PGS_E_DATABASE,
+                      "waited %d s for open transactions; the oldest, of %s, is open for %s",
+                      TRANSACTION_WAIT_S, PQgetvalue(r, 0, 0), PQgetvalue(r, 0, 1));
+    PQclear(r);
+    return err_hint(err, "it goes on when that transaction has ended");
+}
+
 int
 replication_create_slot(struct pg_conn *c, const char *name, bool temporary, bool export_snapshot,
                         struct slot_created *created, struct pgs_err *err)
@@ -106,8 +130,13 @@ replication_create_slot(struct pg_conn *c, const char *name, bool temporary, boo
     int rc = quote_ident(c, &sql, slice_str(name), err);
     buf_put_str(&sql, temporary ? " TEMPORARY LOGICAL pgoutput" : " LOGICAL pgoutput");
     put_slot_options(&sql, c, temporary, export_snapshot);
+    /* The server waits for transactions as for locks. */
+    if (rc == 0)
+        rc = pg_execf(c, err, "SET lock_timeout = '%ds'", TRANSACTION_WAIT_S);
     if (rc == 0)
         rc = run(c, buf_cstr(&sql), &r, err);
+    if (rc < 0 && strcmp(err->sqlstate, LOCK_NOT_AVAILABLE) == 0)
+        rc = name_blocker(c, err);
     buf_release(&sql);
     if (rc < 0)
         return err_doing(err, "create slot %s", name);
@@ -239,15 +268,13 @@ replication_stop(struct pg_conn *c, struct pgs_err *err)
     if (PQputCopyEnd(c->pq, NULL) != 1 || PQflush(c->pq) < 0)
         return pg_fail(c, NULL, "cannot end the stream", err);
     /* What was under way still arrives; none of it is taken, none of it is confirmed. */
-    for (;;) {
-        PQfreemem(c->message);
-        c->message = NULL;
-        int size = PQgetCopyData(c->pq, &c->message, 0);
-        if (size < 0)
-            break;
+    int64_t deadline_us = clock_us() + STOP_WAIT_US;
+    struct replication_message m = { .event = REPLICATION_WAIT };
+    int rc = 0;
+    while (rc == 0 && m.event != REPLICATION_END && clock_us() < deadline_us) {
+        rc = replication_read(c, &m, err);
+        if (rc == 0 && m.event == REPLICATION_WAIT)
+            rc = replication_poll(c, -1, STOP_POLL_MS, err);
     }
-    PGresult *r = NULL;
-    while ((r = PQgetResult(c->pq)) != NULL)
-        PQclear(r);
-    return 0;
+    return rc;
 }

@@ -27,7 +27,8 @@ struct slot_created {
     char snapshot[64]; /* exported snapshot's name; empty without export */
 };
 /* temporary + export for bases; permanent (FAILOVER on 17+) for the archiver's slot. The snapshot
- * lives until the next command on this connection. */
+ * lives until the next command on this connection. The server waits for each transaction that has
+ * written to end; when one takes longer than a minute this fails and names it (DESIGN 4.3). */
 PGS_CHECKED int replication_create_slot(struct pg_conn *c, const char *name, bool temporary,
                                         bool export_snapshot, struct slot_created *created,
                                         struct pgs_err *err);
@@ -58,7 +59,8 @@ PGS_CHECKED int replication_poll(struct pg_conn *c, int wake_fd, int timeout_ms,
  * walsender never looks ahead of the archive. */
 PGS_CHECKED int replication_status(struct pg_conn *c, pgs_lsn confirmed, bool request_reply,
                                    struct pgs_err *err);
-/* Ends the stream (CopyDone), takes what remains. */
+/* Ends the stream (CopyDone) and takes what remains, for 5 s at most: a server that goes on sending
+ * is left to notice the closed connection. Afterwards only pg_close is of use. */
 PGS_CHECKED int replication_stop(struct pg_conn *c, struct pgs_err *err);
 
 #endif

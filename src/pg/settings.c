@@ -1,9 +1,11 @@
 /* settings.c: the small values of schema pgstrata: settings and heartbeat. */
-#include "pg/setup.h"
+#include "pg/setup_internal.h"
 
 #include "core/err.h"
 #include "pg/messages.h"
+#include "pg/quote.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -42,6 +44,68 @@ settings_put(struct pg_conn *c, const char *name, const char *value, struct pgs_
                     "INSERT INTO pgstrata.settings (name, value) VALUES ($1, $2)"
                     " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                     PG_PARAMS(name, value), NULL, err);
+}
+
+/* {"schema.table": {"route": "...", "column": "..."|null}}, in the order given. */
+static char *
+routes_json(const struct catalog_rules *rules)
+{
+    json_t *routes = json_object();
+    for (size_t i = 0; i < rules->override_count; i++) {
+        const struct route_override *o = &rules->overrides[i];
+        json_object_set_new(
+            routes, o->table,
+            json_pack("{s:s, s:s?}", "route", route_name(o->route), "column", o->column));
+    }
+    char *text = json_dumps(routes, JSON_COMPACT | JSON_ENSURE_ASCII);
+    pgs_assert(text != NULL);
+    json_decref(routes);
+    return text;
+}
+
+static int
+put_if_other(struct pg_conn *c, const char *name, const char *value, struct buf *script,
+             struct pgs_err *err)
+{
+    struct arena *scratch = arena_new(NULL);
+    struct slice now = SLICE_NULL;
+    int rc = settings_get(c, name, scratch, &now, err);
+    if (rc >= 0 && !slice_equal(now, slice_str(value))) {
+        struct buf sql = { 0 };
+        buf_put_str(&sql, "INSERT INTO pgstrata.settings (name, value) VALUES (");
+        quote_literal_offline(&sql, slice_str(name));
+        buf_put_str(&sql, ", ");
+        quote_literal_offline(&sql, slice_str(value));
+        buf_put_str(&sql, ") ON CONFLICT (name) DO UPDATE SET value = excluded.value");
+        rc = setup_do(c, script, buf_cstr(&sql), err);
+        buf_release(&sql);
+    }
+    arena_free(scratch);
+    return rc < 0 ? rc : 0;
+}
+
+int
+setup_settings(struct pg_conn *c, const struct catalog_rules *rules, struct buf *script,
+               struct pgs_err *err)
+{
+    struct arena *scratch = arena_new(NULL);
+    struct slice id;
+    char *routes = routes_json(rules);
+    int rc = put_if_other(c, "tenant_table", rules->tenant_table, script, err);
+    if (rc == 0)
+        rc = put_if_other(c, "tenant_column", rules->tenant_column, script, err);
+    if (rc == 0)
+        rc = put_if_other(c, "routes", routes, script, err);
+    if (rc == 0)
+        rc = settings_get(c, "archive_id", scratch, &id, err);
+    if (rc == PGS_NONE)
+        rc = setup_do(c, script,
+                      "INSERT INTO pgstrata.settings (name, value) VALUES"
+                      " ('archive_id', gen_random_uuid()::text) ON CONFLICT DO NOTHING",
+                      err);
+    free(routes);
+    arena_free(scratch);
+    return rc;
 }
 
 static void

@@ -1,11 +1,10 @@
-/* setup_checks.c: is this server fit to be archived. */
+/* setup_checks.c: is this server fit to be archived, and may this role do it. */
 #include "pg/setup_internal.h"
 
 #include "core/err.h"
+#include "pg/standby_names.h"
 
-#include <ctype.h>
 #include <stdlib.h>
-#include <strings.h>
 
 #define VERSION_MIN 140000
 
@@ -51,66 +50,105 @@ check_version(int version, struct arena *arena, struct findings *f)
     }
 }
 
-/* "*" or our name, as a whole word, anywhere: FIRST and ANY lists name standbys the same way. */
-static bool
-names_us(const char *names)
+/* Columns of the query below. */
+enum {
+    WAL_LEVEL,
+    STANDBY_NAMES,
+    SLOTS_FREE,
+    SENDERS_FREE,
+    KEEP_SIZE,
+    IN_RECOVERY,
+    LARGE_OBJECTS,
+    MAY_REPLICATE,
+    MAY_CREATE,
+    MAY_SET_ROLE,
+    ROLE,
+    DATABASE
+};
+
+static const char server_sql[] =
+    "SELECT current_setting('wal_level'), current_setting('synchronous_standby_names'),"
+    " current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots),"
+    " current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_replication),"
+    " current_setting('max_slot_wal_keep_size'), pg_is_in_recovery(),"
+    " EXISTS (SELECT FROM pg_largeobject_metadata),"
+    /* Amazon RDS gives the right by membership. */
+    " (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user)"
+    "   OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication'"
+    "     AND pg_has_role(current_user, oid, 'USAGE')),"
+    " has_database_privilege(current_database(), 'CREATE')"
+    "   OR to_regnamespace('pgstrata') IS NOT NULL,"
+    " %s, quote_ident(current_user), quote_ident(current_database())";
+
+static const char *
+cell(const struct pg_rows *rows, size_t column)
 {
-    for (const char *p = names; *p != '\0';) {
-        size_t size = strcspn(p, " ,()\"");
-        if ((size == 1 && *p == '*') || (size == 8 && strncasecmp(p, "pgstrata", 8) == 0))
-            return true;
-        p += size;
-        p += strspn(p, " ,()\"");
-    }
-    return false;
+    return pg_cell(rows, 0, column);
 }
 
 static bool
 is_true(const struct pg_rows *rows, size_t column)
 {
-    const char *text = pg_cell(rows, 0, column);
-    return text != NULL && text[0] == 't';
+    return cell(rows, column) != NULL && cell(rows, column)[0] == 't';
 }
 
 static void
 check_settings(const struct pg_rows *rows, struct arena *arena, struct findings *f)
 {
-    if (strcmp(pg_cell(rows, 0, 0), "logical") != 0)
+    if (is_true(rows, IN_RECOVERY))
+        findings_add(f, arena, FINDING_ERROR, "standby", "this server is a standby",
+                     "connect to the primary, as with target_session_attrs=read-write");
+    if (strcmp(cell(rows, WAL_LEVEL), "logical") != 0)
         findings_add(f, arena, FINDING_ERROR, "wal_level",
-                     arena_printf(arena, "wal_level is %s, not logical", pg_cell(rows, 0, 0)),
+                     arena_printf(arena, "wal_level is %s, not logical", cell(rows, WAL_LEVEL)),
                      "ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL");
-    if (names_us(pg_cell(rows, 0, 1)))
+    if (standby_names_include(cell(rows, STANDBY_NAMES), "pgstrata"))
         findings_add(
             f, arena, FINDING_ERROR, "synchronous_standby_names",
             arena_printf(
                 arena, "synchronous_standby_names is '%s': every commit would wait for the archive",
-                pg_cell(rows, 0, 1)),
-            "name the standbys that are meant; the name pgstrata must not match");
-    if (strtol(pg_cell(rows, 0, 2), NULL, 10) < 1)
+                cell(rows, STANDBY_NAMES)),
+            "name the standbys that are meant, without * and without pgstrata: ALTER SYSTEM SET "
+            "synchronous_standby_names = '...'; SELECT pg_reload_conf();");
+}
+
+static void
+check_room(const struct pg_rows *rows, struct arena *arena, struct findings *f)
+{
+    if (strtol(cell(rows, SLOTS_FREE), NULL, 10) < 1)
         findings_add(f, arena, FINDING_WARN, "max_replication_slots",
                      "no replication slot is free: a base needs one for a moment",
                      "raise max_replication_slots and restart PostgreSQL");
-    if (strcmp(pg_cell(rows, 0, 3), "-1") == 0)
+    if (strtol(cell(rows, SENDERS_FREE), NULL, 10) < 1)
+        findings_add(f, arena, FINDING_WARN, "max_wal_senders",
+                     "no WAL sender is free: a base needs one for a moment",
+                     "raise max_wal_senders and restart PostgreSQL");
+    if (strcmp(cell(rows, KEEP_SIZE), "-1") == 0)
         findings_add(
             f, arena, FINDING_WARN, "max_slot_wal_keep_size",
             "max_slot_wal_keep_size is unlimited: while pgstrata is down WAL can fill the disk",
-            "set max_slot_wal_keep_size to what the disk can spare, and watch `pgstrata status`");
+            "ALTER SYSTEM SET max_slot_wal_keep_size = '<what the disk can spare>'; SELECT "
+            "pg_reload_conf();");
+    if (is_true(rows, LARGE_OBJECTS))
+        findings_add(f, arena, FINDING_WARN, "large_objects",
+                     "large objects are not part of logical replication: they are not archived",
+                     "keep them in bytea columns, or in files");
 }
 
 static void
 check_role(const struct pg_rows *rows, int version, struct arena *arena, struct findings *f)
 {
-    const char *role = pg_cell(rows, 0, 6);
-    if (!is_true(rows, 4))
+    const char *role = cell(rows, ROLE);
+    if (!is_true(rows, MAY_REPLICATE))
         findings_add(f, arena, FINDING_ERROR, "replication",
                      arena_printf(arena, "role %s may not replicate", role),
                      arena_printf(arena, "ALTER ROLE %s REPLICATION;", role));
-    if (!is_true(rows, 5))
+    if (!is_true(rows, MAY_CREATE))
         findings_add(
-            f, arena, FINDING_WARN, "create",
-            arena_printf(arena, "role %s may not create schemas in this database", role),
-            arena_printf(arena, "GRANT CREATE ON DATABASE %s TO %s;", pg_cell(rows, 0, 8), role));
-    if (!is_true(rows, 7))
+            f, arena, FINDING_ERROR, "create",
+            arena_printf(arena, "role %s may not create schema and publication", role),
+            arena_printf(arena, "GRANT CREATE ON DATABASE %s TO %s;", cell(rows, DATABASE), role));
+    if (!is_true(rows, MAY_SET_ROLE))
         findings_add(
             f, arena, FINDING_WARN, "session_replication_role",
             arena_printf(arena, "role %s cannot switch triggers off during a restore", role),
@@ -126,26 +164,19 @@ setup_check_server(struct pg_conn *c, struct arena *arena, struct findings *find
 {
     struct pg_rows *rows = NULL;
     int version = pg_server_version(c);
-    const char *privilege = version >= 150000
-                                ? "has_parameter_privilege('session_replication_role', 'SET')"
-                                : "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
-    const char *sql = arena_printf(
-        arena,
-        "SELECT current_setting('wal_level'), current_setting('synchronous_standby_names'),"
-        " current_setting('max_replication_slots')::int - (SELECT count(*) FROM "
-        "pg_replication_slots),"
-        " current_setting('max_slot_wal_keep_size'),"
-        " (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user),"
-        " has_database_privilege(current_database(), 'CREATE')"
-        "   OR to_regnamespace('pgstrata') IS NOT NULL,"
-        " quote_ident(current_user), %s, quote_ident(current_database())",
-        privilege);
+    const char *may_set_role = version >= 150000
+                                   ? "has_parameter_privilege('session_replication_role', 'SET')"
+                                   : "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
+    struct buf sql = { 0 };
+    buf_printf(&sql, server_sql, may_set_role);
     check_version(version, arena, findings);
-    int rc = pg_query(c, sql, PG_NO_PARAMS, &rows, err);
+    int rc = pg_query(c, buf_cstr(&sql), PG_NO_PARAMS, &rows, err);
     if (rc == 0) {
         check_settings(rows, arena, findings);
+        check_room(rows, arena, findings);
         check_role(rows, version, arena, findings);
     }
     pg_rows_free(rows);
+    buf_release(&sql);
     return rc < 0 ? err_doing(err, "check the server") : 0;
 }

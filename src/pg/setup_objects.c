@@ -1,142 +1,79 @@
-/* setup_objects.c: publication, triggers, slot. */
+/* setup_objects.c: event triggers and the slot. */
 #include "pg/setup_internal.h"
 
 #include "core/err.h"
-#include "pg/quote.h"
 #include "pg/replication.h"
 
-#include <stdio.h>
+#define INSUFFICIENT_PRIVILEGE "42501"
 
-int
-setup_do(struct pg_conn *c, struct buf *script, const char *sql, struct pgs_err *err)
-{
-    if (script == NULL)
-        return pg_exec(c, sql, err);
-    buf_printf(script, "%s;\n", sql);
-    return 0;
-}
+/* Tags that say something about tables; others do not even call us. */
+const struct event_trigger setup_event_triggers_list[] = {
+    { "pgstrata_start", "ddl_command_start", " WHEN TAG IN ('ALTER TYPE')", "on_ddl_start" },
+    { "pgstrata_ddl", "ddl_command_end",
+      " WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE',"
+      " 'CREATE SCHEMA', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'CREATE EXTENSION',"
+      " 'ALTER EXTENSION')",
+      "on_ddl" },
+    { "pgstrata_rewrite", "table_rewrite", "", "on_rewrite" },
+    { "pgstrata_drop", "sql_drop", "", "on_drop" },
+};
+const size_t setup_event_triggers_count =
+    sizeof(setup_event_triggers_list) / sizeof(setup_event_triggers_list[0]);
 
-int
-setup_exists(struct pg_conn *c, const char *sql, const char *name, bool *exists,
-             struct pgs_err *err)
-{
-    struct pg_rows *rows = NULL;
-    int rc = pg_query(c, sql, PG_PARAMS(name), &rows, err);
-    if (rc == 0)
-        *exists = pg_rows_count(rows) > 0;
-    pg_rows_free(rows);
-    return rc;
-}
+static const char fires_always[] =
+    "SELECT FROM pg_event_trigger WHERE evtname = $1 AND evtenabled = 'A'";
 
 static int
-put_relation(struct pg_conn *c, struct buf *sql, const struct relation *r, struct pgs_err *err)
-{
-    return quote_qualified(c, sql, r->schema, r->name, err);
-}
-
-static bool
-belongs_in_publication(const struct relation *r)
-{
-    return r->covered && r->route != ROUTE_EXCLUDED;
-}
-
-static int
-publication_change(struct pg_conn *c, struct buf *script, const struct relation *r,
-                   const char *verb, struct pgs_err *err)
+event_trigger_create(struct pg_conn *c, struct buf *script, const struct event_trigger *t,
+                     struct pgs_err *err)
 {
     struct buf sql = { 0 };
-    buf_printf(&sql, "ALTER PUBLICATION " PUBLICATION_NAME " %s TABLE ONLY ", verb);
-    int rc = put_relation(c, &sql, r, err);
+    bool always = false, exists = false;
+    int rc = setup_exists(c, fires_always, t->name, &always, err);
     if (rc == 0)
+        rc = setup_exists(c, "SELECT FROM pg_event_trigger WHERE evtname = $1", t->name, &exists,
+                          err);
+    if (!exists)
+        buf_printf(&sql, "CREATE EVENT TRIGGER %s ON %s%s EXECUTE FUNCTION pgstrata.%s(); ",
+                   t->name, t->event, t->tags, t->function);
+    buf_printf(&sql, "ALTER EVENT TRIGGER %s ENABLE ALWAYS", t->name);
+    if (rc == 0 && !always)
         rc = setup_do(c, script, buf_cstr(&sql), err);
     buf_release(&sql);
-    return rc < 0
-               ? err_doing(err, "publish %.*s.%.*s", SLICE_PRINT(r->schema), SLICE_PRINT(r->name))
-               : 0;
-}
-
-int
-setup_publication(struct pg_conn *c, struct buf *script, const struct catalog *catalog,
-                  struct pgs_err *err)
-{
-    bool exists = false;
-    int rc = setup_exists(c, "SELECT 1 FROM pg_publication WHERE pubname = $1", PUBLICATION_NAME,
-                          &exists, err);
-    if (rc == 0 && !exists)
-        rc = setup_do(c, script, "CREATE PUBLICATION " PUBLICATION_NAME, err);
-    for (size_t i = 0; rc == 0 && i < catalog->count; i++) {
-        struct relation *r = catalog->relations[i];
-        bool wanted = belongs_in_publication(r);
-        if (wanted == r->published)
-            continue;
-        rc = publication_change(c, script, r, wanted ? "ADD" : "DROP", err);
-        if (rc == 0 && script == NULL)
-            r->published = wanted;
-    }
     return rc;
-}
-
-bool
-setup_needs_move_trigger(const struct relation *r)
-{
-    return r->covered && r->route == ROUTE_COLUMN && r->tenant_column >= 0 && !r->tenant_in_key &&
-           r->identity != 'f';
-}
-
-int
-setup_move_triggers(struct pg_conn *c, struct buf *script, const struct catalog *catalog,
-                    struct pgs_err *err)
-{
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < catalog->count; i++) {
-        struct relation *r = catalog->relations[i];
-        char oid[16];
-        struct buf sql = { 0 };
-        if (!setup_needs_move_trigger(r) || r->move_trigger)
-            continue;
-        snprintf(oid, sizeof(oid), "%u", r->oid);
-        buf_printf(&sql, "SELECT pgstrata.watch_moves(%s, ", oid);
-        rc = quote_literal(c, &sql, r->columns[r->tenant_column].name, err);
-        buf_put_str(&sql, ")");
-        if (rc == 0)
-            rc = setup_do(c, script, buf_cstr(&sql), err);
-        if (rc == 0 && script == NULL)
-            r->move_trigger = true;
-        buf_release(&sql);
-    }
-    return rc < 0 ? err_doing(err, "create the move triggers") : 0;
 }
 
 int
 setup_event_triggers(struct pg_conn *c, struct buf *script, struct arena *arena,
                      struct findings *findings, struct pgs_err *err)
 {
-    static const struct {
-        const char *name, *create;
-    } triggers[] = {
-        { "pgstrata_ddl",
-          "CREATE EVENT TRIGGER pgstrata_ddl ON ddl_command_end EXECUTE FUNCTION pgstrata.on_ddl();"
-          " ALTER EVENT TRIGGER pgstrata_ddl ENABLE ALWAYS" },
-        { "pgstrata_drop",
-          "CREATE EVENT TRIGGER pgstrata_drop ON sql_drop EXECUTE FUNCTION pgstrata.on_drop();"
-          " ALTER EVENT TRIGGER pgstrata_drop ENABLE ALWAYS" },
-    };
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < sizeof(triggers) / sizeof(triggers[0]); i++) {
-        bool exists = false;
-        rc = setup_exists(c, "SELECT 1 FROM pg_event_trigger WHERE evtname = $1", triggers[i].name,
-                          &exists, err);
-        if (rc == 0 && !exists)
-            rc = setup_do(c, script, triggers[i].create, err);
-    }
-    if (rc < 0 && strcmp(err->sqlstate, "42501") == 0) {
+    for (size_t i = 0; rc == 0 && i < setup_event_triggers_count; i++)
+        rc = event_trigger_create(c, script, &setup_event_triggers_list[i], err);
+    if (rc < 0 && strcmp(err->sqlstate, INSUFFICIENT_PRIVILEGE) == 0) {
         findings_add(
             findings, arena, FINDING_WARN, "event_trigger",
             "this role may not create event triggers: new and changed tables are found by polling",
-            "run setup once as a superuser for exact coverage of new tables");
+            "run pgstrata setup once as a superuser: then new tables are covered from their first "
+            "row");
         return 0;
     }
     return rc < 0 ? err_doing(err, "create the event triggers") : 0;
+}
+
+int
+setup_event_triggers_missing(struct pg_conn *c, size_t *missing, struct pgs_err *err)
+{
+    size_t count = 0;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < setup_event_triggers_count; i++) {
+        bool there = false;
+        rc = setup_exists(c, fires_always, setup_event_triggers_list[i].name, &there, err);
+        count += !there;
+    }
+    if (rc == 0)
+        *missing = count;
+    return rc;
 }
 
 int
@@ -146,12 +83,13 @@ setup_slot(struct pg_conn *c, const struct pg_target *target, const char *slot, 
     bool exists = false;
     struct pg_conn *replication = NULL;
     struct slot_created created;
-    int rc = setup_exists(c, "SELECT 1 FROM pg_replication_slots WHERE slot_name = $1", slot,
-                          &exists, err);
+    int rc = setup_exists(c, "SELECT FROM pg_replication_slots WHERE slot_name = $1", slot, &exists,
+                          err);
     if (rc < 0 || exists)
         return rc;
     if (script != NULL) {
-        buf_printf(script, "SELECT pg_create_logical_replication_slot('%s', 'pgoutput');\n", slot);
+        buf_printf(script, "SELECT pg_create_logical_replication_slot('%s', 'pgoutput'%s);\n", slot,
+                   pg_server_version(c) >= 170000 ? ", failover => true" : "");
         return 0;
     }
     rc = pg_open(target, &(struct pg_open_opts){ .replication = true }, &replication, err);
