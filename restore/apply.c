@@ -39,7 +39,10 @@ apply_plan(struct restore_session *s, const struct pitr_opts *opts, const struct
                        opts->exclude_table_count },
         .to_schema = opts->to_schema != NULL,
     };
-    return plan_build(s, &plan_opts, &tenant, cut, arena, plan, err);
+    int rc = plan_build(s, &plan_opts, &tenant, cut, arena, plan, err);
+    if (rc == 0)
+        plan->digests = opts->dry_run || opts->plan != NULL;
+    return rc;
 }
 
 void
@@ -110,7 +113,7 @@ static int
 emit_phase(const struct attempt *t, const char *phase, struct pgs_err *err)
 {
     struct buf body = { 0 };
-    message_restore_body(&body, slice_str(t->id), phase, slice_str(t->opts->tenant),
+    message_restore_body(&body, t->restore_point, phase, slice_str(t->opts->tenant),
                          t->restore_point);
     int rc = emit(t->session->conn, MESSAGE_RESTORE, &body, err);
     buf_release(&body);
@@ -204,7 +207,8 @@ apply_once(struct attempt *t, bool *changed, struct pgs_err *finding, struct pgs
     bool replica = false;
     int rc = prepare(t, &replica, finding, err);
     if (rc == 0) {
-        apply_plan_id(&t->plan, t->opts, t->id);
+        if (t->plan.digests)
+            apply_plan_id(&t->plan, t->opts, t->id);
         rc = check_plan_id(t, err);
     }
     bool write = rc == 0 && !plan_is_empty(&t->plan);

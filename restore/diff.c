@@ -149,30 +149,36 @@ put_replace_condition(struct buf *sql, const struct plan_table *t)
 }
 
 static void
-put_insert_head(struct buf *sql, const struct plan_table *t)
+put_insert_head(struct buf *sql, const struct plan_table *t, bool digests)
 {
-    buf_printf(sql,
-               "INSERT INTO pg_temp.pgs_diff_%zu SELECT x.op, x.stage, x.live,"
-               " sha256(convert_to(x.before || E'\\n' || x.after, 'UTF8'))",
-               t->number);
+    buf_printf(sql, "INSERT INTO pg_temp.pgs_diff_%zu SELECT x.op, x.stage, x.live, %s", t->number,
+               digests ? "sha256(convert_to(x.before || E'\\n' || x.after, 'UTF8'))" : "NULL");
     put_kept_names(sql, t, "x");
     buf_put_str(sql, " FROM (SELECT ");
+}
+
+/* The rows as text, before and after, for the digest. */
+static void
+put_texts(struct buf *sql, const struct plan_table *t)
+{
+    buf_put_str(sql, ", CASE WHEN l.place IS NULL THEN '' ELSE ROW(");
+    put_columns(sql, t, "l.v");
+    buf_put_str(sql, ")::text END AS before, CASE WHEN s.present THEN ROW(");
+    put_columns(sql, t, "s.c");
+    buf_put_str(sql, ")::text ELSE '' END AS after");
 }
 
 /* Every staged key beside the tenant's live row with that key, if there is one. OFFSET 0 keeps the
  * texts from being worked out twice. */
 static void
-sql_staged(struct buf *sql, const struct plan_table *t)
+sql_staged(struct buf *sql, const struct plan_table *t, bool digests)
 {
-    put_insert_head(sql, t);
+    put_insert_head(sql, t, digests);
     buf_put_str(sql, "(CASE WHEN l.place IS NULL THEN 'I' WHEN NOT s.present THEN 'D' WHEN ");
     put_replace_condition(sql, t);
-    buf_put_str(sql, " THEN 'R' ELSE 'U' END)::\"char\" AS op, s.ctid AS stage, l.place AS live,"
-                     " CASE WHEN l.place IS NULL THEN '' ELSE ROW(");
-    put_columns(sql, t, "l.v");
-    buf_put_str(sql, ")::text END AS before, CASE WHEN s.present THEN ROW(");
-    put_columns(sql, t, "s.c");
-    buf_put_str(sql, ")::text ELSE '' END AS after");
+    buf_put_str(sql, " THEN 'R' ELSE 'U' END)::\"char\" AS op, s.ctid AS stage, l.place AS live");
+    if (digests)
+        put_texts(sql, t);
     put_kept(sql, t, "s.c");
     buf_printf(sql, " FROM pg_temp.pgs_stage_%zu s LEFT JOIN ", t->number);
     put_live(sql, t);
@@ -182,17 +188,22 @@ sql_staged(struct buf *sql, const struct plan_table *t)
     put_columns(sql, t, "l.v");
     buf_put_str(sql, ")::record *<> ROW(");
     put_columns(sql, t, "s.c");
-    buf_put_str(sql, ")::record END OFFSET 0) x WHERE x.before <> x.after");
+    buf_put_str(sql, ")::record END OFFSET 0) x");
+    if (digests)
+        buf_put_str(sql, " WHERE x.before <> x.after");
 }
 
 /* full: live rows of the tenant that the stage does not have. */
 static void
-sql_surplus(struct buf *sql, const struct plan_table *t)
+sql_surplus(struct buf *sql, const struct plan_table *t, bool digests)
 {
-    put_insert_head(sql, t);
-    buf_put_str(sql, "'D'::\"char\" AS op, NULL::tid AS stage, l.place AS live, ROW(");
-    put_columns(sql, t, "l.v");
-    buf_put_str(sql, ")::text AS before, '' AS after");
+    put_insert_head(sql, t, digests);
+    buf_put_str(sql, "'D'::\"char\" AS op, NULL::tid AS stage, l.place AS live");
+    if (digests) {
+        buf_put_str(sql, ", ROW(");
+        put_columns(sql, t, "l.v");
+        buf_put_str(sql, ")::text AS before, '' AS after");
+    }
     put_kept(sql, t, "l.v");
     buf_put_str(sql, " FROM ");
     put_live(sql, t);
@@ -217,28 +228,37 @@ cell_u64(const struct pg_rows *rows, size_t column)
 
 /* The digest is over the sorted digests of the rows, in two levels, so that no single value of
  * PostgreSQL's grows beyond what it allows (1 GB). */
+static void
+sql_sum(struct buf *sql, const struct plan_table *t, bool digests)
+{
+    buf_put_str(sql, "SELECT coalesce(sum(i), 0), coalesce(sum(u), 0), coalesce(sum(r), 0),"
+                     " coalesce(sum(d), 0)");
+    if (digests)
+        buf_put_str(sql, ", encode(sha256(coalesce(string_agg(g, '' ORDER BY g), '')), 'hex')");
+    buf_put_str(sql, " FROM (SELECT count(*) FILTER (WHERE op = 'I') AS i,"
+                     " count(*) FILTER (WHERE op IN ('U', 'R')) AS u,"
+                     " count(*) FILTER (WHERE op = 'R') AS r,"
+                     " count(*) FILTER (WHERE op = 'D') AS d");
+    if (digests)
+        buf_put_str(sql, ", sha256(string_agg(digest, '' ORDER BY digest)) AS g");
+    buf_printf(sql, " FROM pg_temp.pgs_diff_%zu%s) x", t->number,
+               digests ? " GROUP BY get_byte(digest, 0)" : "");
+}
+
 static int
 diff_sum(struct plan *plan, struct plan_table *t, struct pgs_err *err)
 {
     struct pg_rows *rows = NULL;
     struct buf sql = { 0 };
-    buf_printf(&sql,
-               "SELECT coalesce(sum(i), 0), coalesce(sum(u), 0), coalesce(sum(r), 0),"
-               " coalesce(sum(d), 0), encode(sha256(coalesce(string_agg(g, '' ORDER BY g), '')),"
-               " 'hex')"
-               " FROM (SELECT count(*) FILTER (WHERE op = 'I') AS i,"
-               "  count(*) FILTER (WHERE op IN ('U', 'R')) AS u,"
-               "  count(*) FILTER (WHERE op = 'R') AS r, count(*) FILTER (WHERE op = 'D') AS d,"
-               "  sha256(string_agg(digest, '' ORDER BY digest)) AS g"
-               "  FROM pg_temp.pgs_diff_%zu GROUP BY get_byte(digest, 0)) x",
-               t->number);
+    sql_sum(&sql, t, plan->digests);
     int rc = pg_query(plan->session->conn, buf_cstr(&sql), PG_NO_PARAMS, &rows, err);
     if (rc == 0) {
         t->inserted = cell_u64(rows, 0);
         t->updated = cell_u64(rows, 1);
         t->replaced = cell_u64(rows, 2);
         t->deleted = cell_u64(rows, 3);
-        snprintf(t->digest, sizeof(t->digest), "%s", pg_cell(rows, 0, 4));
+        if (plan->digests)
+            snprintf(t->digest, sizeof(t->digest), "%s", pg_cell(rows, 0, 4));
     }
     pg_rows_free(rows);
     buf_release(&sql);
@@ -253,11 +273,11 @@ diff_table(struct plan *plan, struct plan_table *t, struct pgs_err *err)
         return 0;
     int rc = diff_create(plan, t, err);
     if (rc == 0) {
-        sql_staged(&sql, t);
+        sql_staged(&sql, t, plan->digests);
         rc = run_for_tenant(plan, &sql, err);
     }
     if (rc == 0 && !t->rewind) {
-        sql_surplus(&sql, t);
+        sql_surplus(&sql, t, plan->digests);
         rc = run_for_tenant(plan, &sql, err);
     }
     if (rc == 0)

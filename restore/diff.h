@@ -5,8 +5,9 @@
  * op: I put back, U changed back, R changed back by deleting and inserting (see plan.h), D removed.
  * stage and live point at the rows; k<i> are the key columns, o<j> the live values of other columns
  * that foreign keys refer to, kept for the checks after the live row is gone. Rows that are equal
- * are not in it. `*<>` compares images, as json has no equality and 1.0 is not 1.00; where only
- * storage differs and the text is the same, the row counts as equal. */
+ * are not in it. `*<>` compares images, as json has no equality and 1.0 is not 1.00; where
+ * only storage differs and the text is the same, a preview counts the row as equal. digest: over the
+ * row before and after, where the plan's id is asked for. */
 #ifndef RESTORE_DIFF_H
 #define RESTORE_DIFF_H
 

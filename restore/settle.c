@@ -128,12 +128,12 @@ settle_round(struct plan *plan, struct pg_conn *aux, struct arena *scratch, bool
         rc = windows_read(plan, end, scratch, windows, finding, err);
     if (rc == 0)
         rc = windows_touch(plan, windows, &touch, err);
-    if (rc == 0 && touch)
-        rc = windows_stage(plan, windows, err);
     if (rc == 0) {
         plan->end = end;
         *settled = !touch;
     }
+    if (rc == 0 && touch)
+        rc = windows_stage(plan, windows, err);
     return rc;
 }
 
