@@ -39,7 +39,10 @@ apply_plan(struct restore_session *s, const struct pitr_opts *opts, const struct
                        opts->exclude_table_count },
         .to_schema = opts->to_schema != NULL,
     };
-    return plan_build(s, &plan_opts, &tenant, cut, arena, plan, err);
+    int rc = plan_build(s, &plan_opts, &tenant, cut, arena, plan, err);
+    if (rc == 0)
+        plan->digests = opts->dry_run || opts->plan != NULL;
+    return rc;
 }
 
 void
@@ -110,7 +113,7 @@ static int
 emit_phase(const struct attempt *t, const char *phase, struct pgs_err *err)
 {
     struct buf body = { 0 };
-    message_restore_body(&body, slice_str(t->id), phase, slice_str(t->opts->tenant),
+    message_restore_body(&body, t->restore_point, phase, slice_str(t->opts->tenant),
                          t->restore_point);
     int rc = emit(t->session->conn, MESSAGE_RESTORE, &body, err);
     buf_release(&body);
@@ -172,7 +175,7 @@ prepare(struct attempt *t, bool *replica, struct pgs_err *finding, struct pgs_er
     if (rc == 0)
         rc = settle(plan, t->aux, finding, err);
     if (rc == 0)
-        rc = diff_finish(plan, t->opts->sample_rows, err);
+        rc = diff_finish(plan, t->check_owners, t->opts->sample_rows, err);
     return rc;
 }
 
@@ -204,7 +207,8 @@ apply_once(struct attempt *t, bool *changed, struct pgs_err *finding, struct pgs
     bool replica = false;
     int rc = prepare(t, &replica, finding, err);
     if (rc == 0) {
-        apply_plan_id(&t->plan, t->opts, t->id);
+        if (t->plan.digests)
+            apply_plan_id(&t->plan, t->opts, t->id);
         rc = check_plan_id(t, err);
     }
     bool write = rc == 0 && !plan_is_empty(&t->plan);
@@ -223,8 +227,8 @@ apply_once(struct attempt *t, bool *changed, struct pgs_err *finding, struct pgs
     return rc < 0 ? transaction_name_blocker(&t->plan, t->aux, rc, err) : rc;
 }
 
-/* Failures that another try can get past: a deadlock (we give way), a row that somebody else put
- * where ours was to go. */
+/* Failures that another try can get past: a deadlock (we give way), a row that somebody else put where
+ * ours was to go. */
 static bool
 may_pass(const struct pgs_err *err)
 {
@@ -247,6 +251,7 @@ apply_try(struct attempt *t, const struct cut *cut, bool *changed, struct pgs_er
     rc = apply_once(t, changed, finding, err);
     if (rc < 0 && may_pass(err)) {
         *finding = *err;
+        t->check_owners = true;
         rc = PGS_NONE;
     }
     return rc;

@@ -55,6 +55,9 @@ struct plan {
     struct plan_table *tables; /* by (schema, name) */
     size_t table_count;
     struct constraints constraints;
+    /* Whether the diffs carry digests, for the plan's id: they cost as much as all the rest of a
+     * diff, so that they are made only when the id is asked for. */
+    bool digests;
 };
 
 struct plan_opts {

@@ -73,6 +73,7 @@ struct pitr_table {
 struct pitr_result {
     const char *status; /* "previewed", "completed", "unchanged" */
     const char *method; /* "full", "rewind" */
+    /* Its id; empty when it was applied without a preview: then nobody has asked for it. */
     char plan[65];
     struct cut cut;
     pgs_lsn target_lsn; /* cut.lsn as the answer echoes it */

@@ -160,26 +160,52 @@ copy_present(struct row_copy *copy, const struct plan_table *t, const struct row
     return row_copy_end_line(copy, err);
 }
 
-/* Every key in `keys` gets a row: the archive answers only for keys the tenant had before the cut.
- * Both come in key order. */
+/* Rows at the cut, and keys that had one and lost it before. *others: keys that the tenant did not
+ * have by then. Everything comes in key order. */
 static int
-copy_keys(struct row_copy *copy, const struct plan_table *t, struct state *state,
-          const struct slice *keys, size_t count, struct pgs_err *err)
+copy_answers(struct row_copy *copy, const struct plan_table *t, struct state *state,
+             const struct slice *keys, size_t count, struct slice *others, size_t *other_count,
+             struct pgs_err *err)
 {
     struct state_row row = { .key = SLICE_NULL };
     int rc = 0, more = 0; /* more: 0 row is valid, PGS_NONE no rows any more */
     if (count > 0)
         more = state_next(state, &row, err);
+    *other_count = 0;
     for (size_t i = 0; i < count && rc == 0; i++) {
         while (more == 0 && slice_compare(row.key, keys[i]) < 0)
             more = state_next(state, &row, err);
         if (more < 0)
             return more;
-        if (more == 0 && row.fields != NULL && slice_equal(row.key, keys[i]))
+        if (more != 0 || !slice_equal(row.key, keys[i]))
+            others[(*other_count)++] = keys[i];
+        else if (row.fields != NULL)
             rc = copy_present(copy, t, row.fields, err);
         else
             rc = copy_absent(copy, t, keys[i], err);
     }
+    return rc;
+}
+
+/* Keys that the tenant got after the cut are absent ones. The rest concern nobody here: where a
+ * delete does not tell the tenant, those of all tenants are among the changed keys. */
+static int
+copy_keys(struct plan *plan, struct row_copy *copy, const struct plan_table *t, struct state *state,
+          const struct scan_opts *opts, struct pgs_err *err)
+{
+    struct arena *scratch = arena_new(NULL);
+    struct slice *others = arena_alloc_array(scratch, opts->key_count + 1, sizeof(*others));
+    struct scan_opts later = *opts;
+    size_t count;
+    int rc = copy_answers(copy, t, state, opts->keys, opts->key_count, others, &count, err);
+    later.keys = others;
+    later.key_count = count;
+    later.to = plan->end;
+    if (rc == 0 && count > 0)
+        rc = scan_held_keys(plan->session->archive, &later, scratch, &others, &count, err);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = copy_absent(copy, t, others[i], err);
+    arena_free(scratch);
     return rc;
 }
 
@@ -218,7 +244,7 @@ stage_fill(struct plan *plan, struct plan_table *t, const struct slice *keys, si
     if (rc == 0)
         rc = pg_copy_in_begin(copy.conn, sql, err);
     if (rc == 0) {
-        rc = keys != NULL ? copy_keys(&copy, t, state, keys, count, err)
+        rc = keys != NULL ? copy_keys(plan, &copy, t, state, &opts, err)
                           : copy_all(&copy, t, state, err);
         rc = row_copy_finish(&copy, rc, NULL, err);
     }
@@ -226,8 +252,8 @@ stage_fill(struct plan *plan, struct plan_table *t, const struct slice *keys, si
     return rc < 0 ? err_doing(err, "stage the rows of %s", t->label) : 0;
 }
 
-/* Types whose values can be equal though their texts differ (1.0 and 1.00, citext, -0): two
- * archived keys then mean one live row. */
+/* Types whose values can be equal though their texts differ (1.0 and 1.00, citext, -0): two archived
+ * keys then mean one live row. */
 static bool
 text_decides(const struct column *c)
 {

@@ -64,9 +64,10 @@ pitr_json(const struct cli *cli, const struct pitr_result *r)
                                                          (json_int_t)r->foreign_versions)
                                              : json_null();
     return json_pack(
-        "{s:s, s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o}",
+        "{s:s, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o}",
         "status", r->status, "target_lsn", json_of_lsn(r->target_lsn), "target_time",
-        json_of_time(r->target_time), "method", r->method, "plan", r->plan, "last_kept",
+        json_of_time(r->target_time), "method", r->method, "plan",
+        r->plan[0] == '\0' ? json_null() : json_string(r->plan), "last_kept",
         json_of_moment(&r->cut.last_kept), "first_undone", json_of_moment(&r->cut.first_undone),
         "tables", tables, "inserted", (json_int_t)r->inserted, "updated", (json_int_t)r->updated,
         "deleted", (json_int_t)r->deleted, "samples", samples, "bytes_read",
@@ -126,7 +127,7 @@ pitr_print(const struct cli *cli, const struct pitr_result *r, const char *tenan
     print_moment(cli, "first undone", &r->cut.first_undone);
     printf("%-13s %s, read %s in %" PRId64 " ms\n", "method", r->method,
            cli_size(cli, r->bytes_read), r->duration_ms);
-    printf("%-13s %s\n\n", "plan", r->plan);
+    printf("%-13s %s\n\n", "plan", r->plan[0] == '\0' ? "-" : r->plan);
     print_tables(cli, r->tables, r->table_count,
                  (const char *const[]){ "table", "put back", "changed back", "removed" });
     printf("\n");
