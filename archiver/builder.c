@@ -405,14 +405,16 @@ add_update_with_old(struct builder *b, struct table *t, const struct pgoutput_me
     bool key_changed = !slice_equal(old.key, now->key);
     bool moved = old_tells_tenant(t, kind) && t->relation->route == ROUTE_COLUMN &&
                  !slice_equal(old.tenant, now->tenant);
+    uint64_t before = b->sequence;
     if (key_changed)
         version_add(b, old_run(b, t, kind, old.tenant), VERSION_DELETE, old.key, NO_ROW,
                     SLICE_NULL);
     else if (moved)
         version_add(b, run_of(b, t, old.tenant), VERSION_MOVED_OUT, old.key, NO_ROW, SLICE_NULL);
+    b->sequence = before; /* one change: what the new image carries over is read just before it */
     version_add(b, run_of(b, t, now->tenant), VERSION_UPDATE, now->key, image,
                 key_changed ? old.key : SLICE_NULL);
-    if (moved && !key_changed && unchanged)
+    if (moved && unchanged)
         version_add(b, run_of(b, t, now->tenant), VERSION_MOVED_IN, now->key,
                     old.tenant.data != NULL ? old.tenant : NO_ROW, SLICE_NULL);
     return 0;
@@ -757,8 +759,11 @@ take_commit(struct builder *b, const struct pgoutput_message *m, struct pgs_err 
         return 0;
     }
     batch_touch(b);
-    /* A transaction of barriers and heartbeats alone is no moment that anybody could go back to. */
-    if (b->batch->count > b->txn_first || b->txn_spilled || b->txn_notes.restore_point_count > 0)
+    /* A transaction of barriers and heartbeats alone is no moment that anybody could go back to.
+     * One that changed a table's shape is: a target by time must know which side of it is meant. */
+    const struct log_entry *notes = &b->txn_notes;
+    if (b->batch->count > b->txn_first || b->txn_spilled || notes->restore_point_count > 0 ||
+        notes->shape_count > 0 || notes->base_count > 0 || notes->break_count > 0)
         batch_txn(b->batch, &b->txn);
     notes_commit(b);
     b->batch->closes_spilled = b->batch->closes_spilled || b->txn_spilled;

@@ -8,8 +8,9 @@
 
 #include "core/err.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* Place of an item in history; ties of one transaction by sequence, then table and key. */
@@ -17,10 +18,12 @@ struct place {
     pgs_lsn commit_lsn;
     uint64_t sequence;
     uint32_t table_oid;
+    struct slice key; /* a truncate, or a change of a key, has several items of one sequence */
 };
 
 struct kept {
     struct place place;
+    struct buf place_key; /* what place.key points to */
     const struct plan_table *table;
     enum version_op op;
     bool from_update;              /* an image of a row that was there before */
@@ -34,6 +37,7 @@ struct collector {
     size_t count;
     bool more; /* something was given up */
     struct place cursor;
+    struct buf cursor_key; /* what cursor.key points to */
     bool has_cursor;
     struct pgs_lsn_range range; /* commit LSNs that are wanted */
 };
@@ -45,7 +49,9 @@ place_compare(const struct place *a, const struct place *b)
         return a->commit_lsn < b->commit_lsn ? -1 : 1;
     if (a->sequence != b->sequence)
         return a->sequence < b->sequence ? -1 : 1;
-    return (a->table_oid > b->table_oid) - (a->table_oid < b->table_oid);
+    if (a->table_oid != b->table_oid)
+        return a->table_oid < b->table_oid ? -1 : 1;
+    return slice_compare(a->key, b->key);
 }
 
 /* Whether a comes before b in the answer. */
@@ -94,8 +100,18 @@ heap_down(struct collector *c, size_t i)
 }
 
 static void
+kept_place(struct kept *k, const struct place *place)
+{
+    k->place = *place;
+    buf_reset(&k->place_key);
+    buf_put_slice(&k->place_key, place->key);
+    k->place.key = buf_slice(&k->place_key);
+}
+
+static void
 kept_free(struct kept *k)
 {
+    buf_release(&k->place_key);
     buf_release(&k->key);
     buf_release(&k->before);
     buf_release(&k->after);
@@ -114,7 +130,7 @@ collector_slot(struct collector *c, const struct place *place)
         k = calloc(1, sizeof(*k));
         if (k == NULL)
             abort();
-        k->place = *place;
+        kept_place(k, place);
         c->heap[c->count++] = k;
         heap_up(c, c->count - 1);
         return k;
@@ -123,7 +139,7 @@ collector_slot(struct collector *c, const struct place *place)
     if (c->count == 0 || !comes_first(c, place, &c->heap[0]->place))
         return NULL;
     k = c->heap[0];
-    k->place = *place;
+    kept_place(k, place);
     buf_reset(&k->key);
     buf_reset(&k->before);
     buf_reset(&k->after);
@@ -175,7 +191,7 @@ collect_table(struct archive *a, const struct plan *plan, const struct plan_tabl
     bool base;
     int rc = scan_open(a, &opts, &scan, err);
     while (rc == 0 && (rc = scan_next(scan, &v, &base, err)) == 0) {
-        struct place place = { v.commit_lsn, v.sequence, t->relation->oid };
+        struct place place = { v.commit_lsn, v.sequence, t->relation->oid, v.key };
         if (!slice_equal(v.key, buf_slice(&current)) || current.size == 0) {
             fold_reset(fold);
             buf_reset(&current);
@@ -212,17 +228,56 @@ key_encode(const struct history_opts *opts, const struct plan_table *t, struct b
     return 0;
 }
 
+/* "<high>-<low>-<sequence>-<oid>-<key>": LSN and key in hex digits. */
+static void
+cursor_write(const struct place *place, struct buf *out)
+{
+    buf_printf(out, "%X-%X-%" PRIu64 "-%u-", PGS_LSN_ARGS(place->commit_lsn), place->sequence,
+               place->table_oid);
+    for (size_t i = 0; i < place->key.size; i++)
+        buf_printf(out, "%02x", place->key.data[i]);
+}
+
+/* A number and the dash behind it; NULL: there is none, or it is above max. */
+static const char *
+cursor_number(const char *text, int base, uint64_t max, uint64_t *number)
+{
+    char *end;
+    if (text == NULL || !isxdigit((unsigned char)*text))
+        return NULL;
+    errno = 0;
+    *number = strtoull(text, &end, base);
+    return errno == 0 && *number <= max && *end == '-' ? end + 1 : NULL;
+}
+
+static bool
+cursor_key(const char *text, struct buf *key)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (; text[0] != '\0'; text += 2) {
+        const char *high = strchr(digits, text[0]);
+        const char *low = text[1] != '\0' ? strchr(digits, text[1]) : NULL;
+        if (high == NULL || low == NULL)
+            return false;
+        buf_put_u8(key, (uint8_t)((high - digits) << 4 | (low - digits)));
+    }
+    return true;
+}
+
 static int
 cursor_parse(const char *text, struct collector *c, struct pgs_err *err)
 {
-    unsigned high, low, oid;
-    unsigned long long sequence;
-    char rest;
+    uint64_t high = 0, low = 0, sequence = 0, oid = 0;
     if (text == NULL)
         return 0;
-    if (sscanf(text, "%8X-%8X-%llu-%u%c", &high, &low, &sequence, &oid, &rest) != 4)
+    const char *rest = cursor_number(text, 16, UINT32_MAX, &high);
+    rest = cursor_number(rest, 16, UINT32_MAX, &low);
+    rest = cursor_number(rest, 10, UINT64_MAX, &sequence);
+    rest = cursor_number(rest, 10, UINT32_MAX, &oid);
+    if (rest == NULL || !cursor_key(rest, &c->cursor_key))
         return err_set(err, PGS_E_USAGE, "\"%.60s\" is no cursor", text);
-    c->cursor = (struct place){ (uint64_t)high << 32 | low, sequence, oid };
+    c->cursor =
+        (struct place){ high << 32 | low, sequence, (uint32_t)oid, buf_slice(&c->cursor_key) };
     c->has_cursor = true;
     return 0;
 }
@@ -276,10 +331,10 @@ answer(struct archive *a, struct collector *c, struct arena *arena, struct histo
     result->items = arena_alloc_array(arena, c->count + 1, sizeof(*result->items));
     result->next_cursor = SLICE_NULL;
     if (c->more && c->count > 0) {
-        const struct place *last = &c->heap[0]->place;
-        result->next_cursor =
-            slice_str(arena_printf(arena, "%X-%X-%" PRIu64 "-%u", PGS_LSN_ARGS(last->commit_lsn),
-                                   last->sequence, last->table_oid));
+        struct buf cursor = { 0 };
+        cursor_write(&c->heap[0]->place, &cursor);
+        result->next_cursor = arena_dup(arena, buf_slice(&cursor));
+        buf_release(&cursor);
     }
     while (rc == 0 && c->count > 0) {
         struct kept *k = c->heap[0];
@@ -351,5 +406,6 @@ history_run(struct restore_session *s, const struct history_opts *opts, struct a
     while (c.count > 0)
         kept_free(c.heap[--c.count]);
     buf_release(&key);
+    buf_release(&c.cursor_key);
     return rc;
 }

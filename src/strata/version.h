@@ -2,7 +2,8 @@
  *
  * A version is one row image at one commit. Its place in history is (commit LSN, sequence): commit
  * LSN is where the commit record starts, sequence counts the changes and messages of that
- * transaction from 1. Nothing is ever ordered by a change's own LSN (DESIGN 4.2). */
+ * transaction from 1; a change of a key is one change, so the end of the old key and the version of
+ * the new one share a sequence. Nothing is ever ordered by a change's own LSN (DESIGN 4.2). */
 #ifndef STRATA_VERSION_H
 #define STRATA_VERSION_H
 
