@@ -71,11 +71,11 @@ file_close(struct out_file *f, int rc, struct pgs_err *err)
 static void
 put_csv_field(struct buf *out, struct slice text)
 {
-    bool quote = text.data != NULL && text.size == 0;
-    for (size_t i = 0; i < text.size && !quote; i++)
-        quote = strchr(",\"\r\n", text.data[i]) != NULL || text.data[i] == ' ';
     if (text.data == NULL)
         return;
+    bool quote = text.size == 0;
+    for (size_t i = 0; i < text.size && !quote; i++)
+        quote = strchr(",\"\r\n", text.data[i]) != NULL || text.data[i] == ' ';
     /* COPY ends at a line that is a backslash and a dot. */
     if (slice_equal(text, slice_str("\\.")))
         quote = true;
@@ -271,7 +271,7 @@ export_run(struct restore_session *s, const struct export_opts *opts, struct are
         rc = plan_build(s, &plan_opts, &tenant, &r.cut, arena, &plan, err);
     if (rc == 0 && mkdir(opts->directory, 0700) < 0 && errno != EEXIST)
         rc = err_set_errno(err, PGS_E_FAILED, "cannot create folder %s", opts->directory);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     r.tables = arena_alloc_array(arena, plan.table_count + 1, sizeof(*r.tables));
     r.table_count = plan.table_count;

@@ -371,9 +371,10 @@ plan_build(struct restore_session *s, const struct plan_opts *opts, const struct
         rc = archive_tables(s->archive, cut->lsn, arena, &b.archived, &b.archived_count, err);
     if (rc == 0)
         rc = check_names(&b, err);
-    for (size_t i = 0; rc == 0 && i < 2 * built.catalog.count; i++)
-        check_live_table(&b, built.catalog.relations[i % built.catalog.count],
-                         i < built.catalog.count);
+    for (int pass = 0; rc == 0 && pass < 2; pass++) {
+        for (size_t i = 0; i < built.catalog.count; i++)
+            check_live_table(&b, built.catalog.relations[i], pass == 0);
+    }
     if (rc == 0 && b.uncovered_count > 0)
         rc = refuse_uncovered(&b, err);
     if (rc == 0)

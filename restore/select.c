@@ -149,7 +149,7 @@ tenant_check(struct archive *a, const struct tenant *tenant, struct pgs_err *err
     rc = archive_tenants(a, scratch, &known, &count, err);
     if (rc == 0) {
         struct slice near = name_near(tenant->key, known, count);
-        rc = err_set(err, PGS_E_NOT_FOUND, "no tenant \"%.*s\"", SLICE_PRINT(tenant->key));
+        (void)err_set(err, PGS_E_NOT_FOUND, "no tenant \"%.*s\"", SLICE_PRINT(tenant->key));
         rc = near.data != NULL ? err_hint(err, "did you mean \"%.*s\"?", SLICE_PRINT(near))
                                : err_hint(err, "`pgstrata tenant list` shows those there are");
     }

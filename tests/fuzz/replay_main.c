@@ -43,6 +43,7 @@ struct corpus {
 /* What runs now; read by the handlers when it ends badly. */
 static struct input current;
 static uint64_t current_number;
+static char crash_name[64];
 static uint64_t seed = 1;
 
 static void
@@ -61,19 +62,16 @@ must(void *allocated)
     return allocated;
 }
 
-/* Only what is safe in a signal handler, apart from snprintf, which is good enough for a last word.
- */
+/* Does only what is safe in a signal handler. */
 static void
 report_current(void)
 {
-    char name[64];
-    int length = snprintf(name, sizeof(name), "crash-%llu-%llu", (unsigned long long)seed,
-                          (unsigned long long)current_number);
-    int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    int fd = open(crash_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     bool written = fd >= 0 && write(fd, current.bytes, current.size) == (ssize_t)current.size;
     const char *words = written ? "\nreplay: the input is in " : "\nreplay: cannot write ";
     if (write(STDERR_FILENO, words, strlen(words)) < 0 ||
-        write(STDERR_FILENO, name, (size_t)length) < 0 || write(STDERR_FILENO, "\n", 1) < 0)
+        write(STDERR_FILENO, crash_name, strlen(crash_name)) < 0 ||
+        write(STDERR_FILENO, "\n", 1) < 0)
         _exit(2);
 }
 
@@ -88,8 +86,7 @@ on_signal(int number)
 static void
 watch_for_death(void)
 {
-    /* pgs_assert aborts, which AddressSanitizer leaves alone; its own reports come by the callback.
-     */
+    /* pgs_assert aborts, which AddressSanitizer leaves alone; its reports call back. */
     signal(SIGABRT, on_signal);
     if (__sanitizer_set_death_callback != NULL)
         __sanitizer_set_death_callback(report_current);
@@ -120,6 +117,8 @@ run_one(const uint8_t *bytes, size_t size)
     if (size > 0)
         memcpy(exact, bytes, size);
     current = (struct input){ .bytes = exact, .size = size };
+    snprintf(crash_name, sizeof(crash_name), "crash-%llu-%llu", (unsigned long long)seed,
+             (unsigned long long)current_number);
     LLVMFuzzerTestOneInput(exact, size);
     current_number++;
     current = (struct input){ 0 };
