@@ -4,13 +4,15 @@
 #include "core/timefmt.h"
 #include "strata/log_json.h"
 
+#include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define MAC_LINE_PREFIX "mac 0 0 "
-#define MAC_LINE_BYTES (sizeof(MAC_LINE_PREFIX) - 1 + 64 + 1)
+#define MAC_LINE_PREFIX_BYTES (sizeof(MAC_LINE_PREFIX) - 1)
+#define MAC_LINE_BYTES (MAC_LINE_PREFIX_BYTES + 64 + 1)
 #define LIST_MAX 1000000
 
 /* Reads fields of an object; the first that is wrong is remembered, later ones are not looked
@@ -38,6 +40,15 @@ get_number(struct reader *r, json_t *object, const char *key)
         return 0;
     }
     return (uint64_t)json_integer_value(v);
+}
+
+static uint32_t
+get_u32(struct reader *r, json_t *object, const char *key)
+{
+    uint64_t v = get_number(r, object, key);
+    if (v > UINT32_MAX && r->wrong == NULL)
+        r->wrong = key;
+    return (uint32_t)v;
 }
 
 static struct slice
@@ -194,15 +205,6 @@ read_base_segments(struct reader *r, json_t *v, const struct log_entry *e, struc
     }
 }
 
-static uint32_t
-get_oid(struct reader *r, json_t *object, const char *key)
-{
-    uint64_t oid = get_number(r, object, key);
-    if (oid > UINT32_MAX)
-        r->wrong = r->wrong != NULL ? r->wrong : key;
-    return (uint32_t)oid;
-}
-
 static void
 read_bases(struct reader *r, json_t *root, struct log_entry *e)
 {
@@ -210,7 +212,7 @@ read_bases(struct reader *r, json_t *root, struct log_entry *e)
     e->bases = arena_alloc_array(r->arena, e->base_count + 1, sizeof(*e->bases));
     for (size_t i = 0; i < e->base_count && r->wrong == NULL; i++) {
         json_t *v = json_array_get(list, i);
-        e->bases[i].table_oid = get_oid(r, v, "table");
+        e->bases[i].table_oid = get_u32(r, v, "table");
         e->bases[i].shape_id = get_id(r, v, "shape");
         e->bases[i].lsn = get_lsn(r, v, "lsn");
         e->bases[i].rows = get_number(r, v, "rows");
@@ -225,7 +227,7 @@ read_breaks(struct reader *r, json_t *root, struct log_entry *e)
     e->breaks = arena_alloc_array(r->arena, e->break_count + 1, sizeof(*e->breaks));
     for (size_t i = 0; i < e->break_count && r->wrong == NULL; i++) {
         json_t *v = json_array_get(list, i);
-        e->breaks[i].table_oid = get_oid(r, v, "table");
+        e->breaks[i].table_oid = get_u32(r, v, "table");
         e->breaks[i].begin = get_lsn(r, v, "begin");
         e->breaks[i].end = get_lsn(r, v, "end");
         e->breaks[i].code = get_text(r, v, "code");
@@ -265,11 +267,24 @@ read_barriers(struct reader *r, json_t *root, struct log_entry *e)
     }
 }
 
+/* Decimal digits in a string: JSON's numbers end at 2^63 here. */
+static uint64_t
+get_system_id(struct reader *r, json_t *object, const char *key)
+{
+    const char *text = json_string_value(get(r, object, key));
+    char *end = NULL;
+    errno = 0;
+    uint64_t id = text != NULL ? strtoull(text, &end, 10) : 0;
+    if (text == NULL || *text < '0' || *text > '9' || *end != '\0' || errno != 0)
+        r->wrong = r->wrong != NULL ? r->wrong : key;
+    return id;
+}
+
 static void
 read_head(struct reader *r, json_t *root, struct log_entry *e)
 {
     struct pgs_err ignored;
-    struct slice kind = get_text(r, root, "kind"), system_id = get_text(r, root, "system_id");
+    struct slice kind = get_text(r, root, "kind");
     struct slice created = get_text(r, root, "created");
     json_t *writer = get(r, root, "writer"), *times = get(r, root, "times");
     json_t *heartbeat = get(r, root, "heartbeat");
@@ -280,10 +295,9 @@ read_head(struct reader *r, json_t *root, struct log_entry *e)
         r->wrong = r->wrong != NULL ? r->wrong : "created";
     e->number = get_number(r, root, "number");
     e->archive_id = get_text(r, root, "archive_id");
-    e->era = (uint32_t)get_number(r, root, "era");
-    e->system_id =
-        system_id.data == NULL ? 0 : strtoull(arena_slice_str(r->arena, system_id), NULL, 10);
-    e->timeline = (uint32_t)get_number(r, root, "timeline");
+    e->era = get_u32(r, root, "era");
+    e->system_id = get_system_id(r, root, "system_id");
+    e->timeline = get_u32(r, root, "timeline");
     e->writer.epoch = get_number(r, writer, "epoch");
     e->writer.nonce = get_text(r, writer, "nonce");
     get_hex(r, root, "previous_mac", e->previous_mac, sizeof(e->previous_mac));
@@ -295,17 +309,31 @@ read_head(struct reader *r, json_t *root, struct log_entry *e)
     e->heartbeat.nonce = get_text(r, heartbeat, "nonce");
 }
 
+/* Where the last line begins; 0: there is no line before it. */
+static size_t
+last_line(struct slice bytes)
+{
+    const uint8_t *before = bytes.size > 1 ? memrchr(bytes.data, '\n', bytes.size - 1) : NULL;
+    return before != NULL ? (size_t)(before - bytes.data) + 1 : 0;
+}
+
+/* `body`: size of what the last line is about. */
 static int
 mac_check(struct slice bytes, size_t body, struct log_entry *e, struct pgs_err *err)
 {
     char expected[2 * 32 + 1];
-    const char *line = (const char *)bytes.data + body;
+    struct slice line = slice_of(bytes.data + body, bytes.size - body);
+    bool is_mac = line.size > 4 && memcmp(line.data, "mac ", 4) == 0;
+    bool known = line.size == MAC_LINE_BYTES &&
+                 memcmp(line.data, MAC_LINE_PREFIX, MAC_LINE_PREFIX_BYTES) == 0;
+    if (is_mac && !known)
+        return err_set(err, PGS_E_REFUSED,
+                       "log entry: its MAC is of a kind that this version does not know");
+    if (!known)
+        return err_set(err, PGS_E_CORRUPT, "log entry: it has no MAC line");
     SHA256(bytes.data, body, e->mac);
     log_hex(e->mac, sizeof(e->mac), expected);
-    if (memcmp(line, MAC_LINE_PREFIX, sizeof(MAC_LINE_PREFIX) - 1) != 0)
-        return err_set(err, PGS_E_REFUSED,
-                       "log entry: its MAC is of a kind this version does not know");
-    if (CRYPTO_memcmp(line + sizeof(MAC_LINE_PREFIX) - 1, expected, 64) != 0)
+    if (CRYPTO_memcmp(line.data + MAC_LINE_PREFIX_BYTES, expected, 64) != 0)
         return err_set(err, PGS_E_CORRUPT, "log entry: its checksum does not match");
     return 0;
 }
@@ -315,10 +343,9 @@ log_entry_decode(struct slice bytes, struct arena *arena, struct log_entry **ent
                  struct pgs_err *err)
 {
     struct reader r = { .arena = arena };
-    if (bytes.size <= MAC_LINE_BYTES || bytes.size > LOG_ENTRY_BYTES_MAX ||
-        bytes.data[bytes.size - 1] != '\n')
+    if (bytes.size == 0 || bytes.size > LOG_ENTRY_BYTES_MAX || bytes.data[bytes.size - 1] != '\n')
         return err_set(err, PGS_E_CORRUPT, "log entry: %zu bytes are none", bytes.size);
-    size_t body = bytes.size - MAC_LINE_BYTES;
+    size_t body = last_line(bytes);
     struct log_entry *e = arena_alloc_zero(arena, sizeof(*e));
     int rc = mac_check(bytes, body, e, err);
     if (rc < 0)
