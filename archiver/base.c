@@ -31,209 +31,224 @@
 #define ANSWER_MS 100
 
 struct base_loop {
-  struct archiver *a;
-  struct archive *archive; /* our own view of the log */
-  struct pg_conn *conn;    /* for the catalog; NULL: not connected */
-  int64_t looked_us, taken_us, failed_us;
-  bool automatic; /* bases are taken unasked */
+    struct archiver *a;
+    struct archive *archive; /* our own view of the log */
+    struct pg_conn *conn;    /* for the catalog; NULL: not connected */
+    int64_t looked_us, taken_us, failed_us;
+    bool automatic; /* bases are taken unasked */
 };
 
 /* Waits for the answer also when a stop was asked for: the session's end gives
  * it. */
-static enum base_answer base_hand_in(struct archiver *a,
-                                     struct base_done *done) {
-  struct item *item = inbox_bases(done);
-  enum base_answer answer;
-  done->answer = BASE_WAITS;
-  if (!archiver_post(a, item)) {
-    inbox_free(item); /* answers too */
-    return BASE_RETURNED;
-  }
-  atomic_store(&a->wanted, done->lsn);
-  archiver_wake(a);
-  while ((answer = base_done_wait(done, ANSWER_MS)) == BASE_WAITS)
-    continue;
-  return answer;
+static enum base_answer
+base_hand_in(struct archiver *a, struct base_done *done)
+{
+    struct item *item = inbox_bases(done);
+    enum base_answer answer;
+    done->answer = BASE_WAITS;
+    if (!archiver_post(a, item)) {
+        inbox_free(item); /* answers too */
+        return BASE_RETURNED;
+    }
+    atomic_store(&a->wanted, done->lsn);
+    archiver_wake(a);
+    while ((answer = base_done_wait(done, ANSWER_MS)) == BASE_WAITS)
+        continue;
+    return answer;
 }
 
 /* The session may end meanwhile: the bases stay exact, and are handed to the
  * next one. */
-static int base_publish(struct base *b, struct pgs_err *err) {
-  while (base_hand_in(b->a, &b->done) != BASE_PUBLISHED) {
-    if (atomic_load(&b->a->stopping))
-      return err_set(err, PGS_E_CANCELLED, "stop was requested");
-    archiver_pause(b->a, ANSWER_MS);
-  }
-  return 0;
-}
-
-static void base_report(const struct base *b, int64_t started_us) {
-  uint64_t rows = 0;
-  size_t count = 0;
-  for (size_t i = 0; i < b->done.table_count; i++) {
-    if (!b->done.tables[i].left_out) {
-      rows += b->done.tables[i].rows;
-      count++;
+static int
+base_publish(struct base *b, struct pgs_err *err)
+{
+    while (base_hand_in(b->a, &b->done) != BASE_PUBLISHED) {
+        if (atomic_load(&b->a->stopping))
+            return err_set(err, PGS_E_CANCELLED, "stop was requested");
+        archiver_pause(b->a, ANSWER_MS);
     }
-  }
-  diag_info(
-      "base_taken",
-      DIAG(diag_lsn(DIAG_KEY_LSN, b->done.lsn),
-           diag_int(DIAG_KEY_ROWS, (int64_t)rows),
-           diag_int(DIAG_KEY_DURATION_MS, (clock_us() - started_us) / 1000)),
-      "base of %zu tables", count);
+    return 0;
 }
 
-static void segments_remove(struct base *b) {
-  struct pgs_err ignored;
-  for (size_t i = 0; i < b->done.segment_count; i++)
-    err_ignore(store_remove(b->a->store, b->done.segments[i].name, &ignored));
+static void
+base_report(const struct base *b, int64_t started_us)
+{
+    uint64_t rows = 0;
+    size_t count = 0;
+    for (size_t i = 0; i < b->done.table_count; i++) {
+        if (!b->done.tables[i].left_out) {
+            rows += b->done.tables[i].rows;
+            count++;
+        }
+    }
+    diag_info("base_taken",
+              DIAG(diag_lsn(DIAG_KEY_LSN, b->done.lsn), diag_int(DIAG_KEY_ROWS, (int64_t)rows),
+                   diag_int(DIAG_KEY_DURATION_MS, (clock_us() - started_us) / 1000)),
+              "base of %zu tables", count);
+}
+
+static void
+segments_remove(struct base *b)
+{
+    struct pgs_err ignored;
+    for (size_t i = 0; i < b->done.segment_count; i++)
+        err_ignore(store_remove(b->a->store, b->done.segments[i].name, &ignored));
 }
 
 /* Which tables the base is of. */
 struct choice {
-  bool all;                /* else those that cannot be answered for */
-  struct archive *archive; /* who knows which these are */
+    bool all;                /* else those that cannot be answered for */
+    struct archive *archive; /* who knows which these are */
 };
 
-static bool is_chosen(const struct relation *r, const struct choice *choice) {
-  return r->covered && r->published &&
-         (choice->all || !archive_table_covered(choice->archive, r->oid));
+static bool
+is_chosen(const struct relation *r, const struct choice *choice)
+{
+    return r->covered && r->published &&
+           (choice->all || !archive_table_covered(choice->archive, r->oid));
 }
 
-static void tables_choose(struct base *b, const struct catalog *catalog,
-                          const struct choice *choice) {
-  b->done.tables =
-      arena_alloc_array(b->arena, catalog->count + 1, sizeof(*b->done.tables));
-  for (size_t i = 0; i < catalog->count; i++) {
-    const struct relation *r = catalog->relations[i];
-    if (is_chosen(r, choice))
-      b->done.tables[b->done.table_count++] =
-          (struct base_table){.relation = r, .shape_id = relation_shape_id(r)};
-  }
+static void
+tables_choose(struct base *b, const struct catalog *catalog, const struct choice *choice)
+{
+    b->done.tables = arena_alloc_array(b->arena, catalog->count + 1, sizeof(*b->done.tables));
+    for (size_t i = 0; i < catalog->count; i++) {
+        const struct relation *r = catalog->relations[i];
+        if (is_chosen(r, choice))
+            b->done.tables[b->done.table_count++] =
+                (struct base_table){ .relation = r, .shape_id = relation_shape_id(r) };
+    }
 }
 
-static int base_take(struct base *b, const struct choice *choice,
-                     struct pgs_err *err) {
-  struct catalog catalog;
-  int64_t started_us = clock_us();
-  int rc = base_slot_open(b, err);
-  if (rc == 0)
-    rc = base_workers_open(b, &catalog, err);
-  base_slot_close(b); /* the workers hold the snapshot now */
-  if (rc < 0)
+static int
+base_take(struct base *b, const struct choice *choice, struct pgs_err *err)
+{
+    struct catalog catalog;
+    int64_t started_us = clock_us();
+    int rc = base_slot_open(b, err);
+    if (rc == 0)
+        rc = base_workers_open(b, &catalog, err);
+    base_slot_close(b); /* the workers hold the snapshot now */
+    if (rc < 0)
+        return rc;
+    tables_choose(b, &catalog, choice);
+    rc = base_copy(b, err);
+    if (rc == 0)
+        rc = base_publish(b, err);
+    if (rc < 0)
+        segments_remove(b);
+    else
+        base_report(b, started_us);
     return rc;
-  tables_choose(b, &catalog, choice);
-  rc = base_copy(b, err);
-  if (rc == 0)
-    rc = base_publish(b, err);
-  if (rc < 0)
-    segments_remove(b);
-  else
-    base_report(b, started_us);
-  return rc;
 }
 
 /* *again: a table was left out, since its changes were not all archived. */
-static int base_run(struct base_loop *l, bool all, bool *again,
-                    struct pgs_err *err) {
-  struct base b = {.a = l->a, .mutex = PTHREAD_MUTEX_INITIALIZER};
-  const struct choice choice = {all, l->archive};
-  b.arena = arena_new(NULL);
-  base_done_init(&b.done);
-  int rc = base_take(&b, &choice, err);
-  *again = false;
-  for (size_t i = 0; rc == 0 && i < b.done.table_count; i++)
-    *again = *again || b.done.tables[i].left_out;
-  base_workers_close(&b);
-  base_done_release(&b.done);
-  arena_free(b.arena);
-  return rc < 0 ? err_doing(err, "take a base") : 0;
+static int
+base_run(struct base_loop *l, bool all, bool *again, struct pgs_err *err)
+{
+    struct base b = { .a = l->a, .mutex = PTHREAD_MUTEX_INITIALIZER };
+    const struct choice choice = { all, l->archive };
+    b.arena = arena_new(NULL);
+    base_done_init(&b.done);
+    int rc = base_take(&b, &choice, err);
+    *again = false;
+    for (size_t i = 0; rc == 0 && i < b.done.table_count; i++)
+        *again = *again || b.done.tables[i].left_out;
+    base_workers_close(&b);
+    base_done_release(&b.done);
+    arena_free(b.arena);
+    return rc < 0 ? err_doing(err, "take a base") : 0;
 }
 
 /* Whether some published table cannot be answered for. */
-static int base_is_needed(struct base_loop *l, bool *needed,
-                          struct pgs_err *err) {
-  const struct archiver_opts *opts = archiver_opts(l->a);
-  const struct choice choice = {false, l->archive};
-  struct arena *arena = arena_new(NULL);
-  struct catalog catalog = {0};
-  int rc = l->conn != NULL ? 0
-                           : pg_open(&opts->target, &(struct pg_open_opts){0},
-                                     &l->conn, err);
-  if (rc == 0)
-    rc = catalog_read(l->conn, &opts->setup.rules, arena, &catalog, err);
-  *needed = false;
-  for (size_t i = 0; rc == 0 && !*needed && i < catalog.count; i++)
-    *needed = is_chosen(catalog.relations[i], &choice);
-  arena_free(arena);
-  if (rc < 0) {
-    pg_close(l->conn);
-    l->conn = NULL;
-  }
-  return rc;
+static int
+base_is_needed(struct base_loop *l, bool *needed, struct pgs_err *err)
+{
+    const struct archiver_opts *opts = archiver_opts(l->a);
+    const struct choice choice = { false, l->archive };
+    struct arena *arena = arena_new(NULL);
+    struct catalog catalog = { 0 };
+    int rc =
+        l->conn != NULL ? 0 : pg_open(&opts->target, &(struct pg_open_opts){ 0 }, &l->conn, err);
+    if (rc == 0)
+        rc = catalog_read(l->conn, &opts->setup.rules, arena, &catalog, err);
+    *needed = false;
+    for (size_t i = 0; rc == 0 && !*needed && i < catalog.count; i++)
+        *needed = is_chosen(catalog.relations[i], &choice);
+    arena_free(arena);
+    if (rc < 0) {
+        pg_close(l->conn);
+        l->conn = NULL;
+    }
+    return rc;
 }
 
-static int base_look(struct base_loop *l, struct pgs_err *err) {
-  int64_t interval_us = archiver_opts(l->a)->base_interval_ms * 1000;
-  bool all = atomic_exchange(&l->a->bases_wanted, false);
-  bool needed = false, again = false;
-  all = all || (interval_us > 0 && clock_us() - l->taken_us > interval_us);
-  int rc = archive_refresh(l->archive, err);
-  /* Told not to take bases unasked, it starts to after the first one that was
+static int
+base_look(struct base_loop *l, struct pgs_err *err)
+{
+    int64_t interval_us = archiver_opts(l->a)->base_interval_ms * 1000;
+    bool all = atomic_exchange(&l->a->bases_wanted, false);
+    bool needed = false, again = false;
+    all = all || (interval_us > 0 && clock_us() - l->taken_us > interval_us);
+    int rc = archive_refresh(l->archive, err);
+    /* Told not to take bases unasked, it starts to after the first one that was
    * asked for. */
-  if (rc >= 0 && !all && l->automatic)
-    rc = base_is_needed(l, &needed, err);
-  if (rc < 0 || (!all && !needed))
-    return rc < 0 ? rc : 0;
-  rc = base_run(l, all, &again, err);
-  if (all && (rc < 0 || again))
-    atomic_store(&l->a->bases_wanted, true);
-  if (again)
-    atomic_store(&l->a->look_at_coverage, true);
-  l->taken_us = clock_us();
-  l->automatic = l->automatic || all;
-  return rc;
+    if (rc >= 0 && !all && l->automatic)
+        rc = base_is_needed(l, &needed, err);
+    if (rc < 0 || (!all && !needed))
+        return rc < 0 ? rc : 0;
+    rc = base_run(l, all, &again, err);
+    if (all && (rc < 0 || again))
+        atomic_store(&l->a->bases_wanted, true);
+    if (again)
+        atomic_store(&l->a->look_at_coverage, true);
+    l->taken_us = clock_us();
+    l->automatic = l->automatic || all;
+    return rc;
 }
 
-static bool is_due(struct base_loop *l) {
-  int64_t now = clock_us();
-  if (!atomic_load(&l->a->streaming) || now - l->failed_us < RETRY_US)
-    return false;
-  bool asked = atomic_load(&l->a->bases_wanted) ||
-               atomic_exchange(&l->a->look_at_coverage, false);
-  if (!asked && now - l->looked_us < LOOK_US)
-    return false;
-  l->looked_us = now;
-  return true;
+static bool
+is_due(struct base_loop *l)
+{
+    int64_t now = clock_us();
+    if (!atomic_load(&l->a->streaming) || now - l->failed_us < RETRY_US)
+        return false;
+    bool asked =
+        atomic_load(&l->a->bases_wanted) || atomic_exchange(&l->a->look_at_coverage, false);
+    if (!asked && now - l->looked_us < LOOK_US)
+        return false;
+    l->looked_us = now;
+    return true;
 }
 
-static void base_loop_run(struct base_loop *l) {
-  struct pgs_err err;
-  while (!atomic_load(&l->a->stopping)) {
-    archiver_pause(l->a, TICK_MS);
-    if (!is_due(l) || base_look(l, &err) == 0 || atomic_load(&l->a->stopping))
-      continue;
-    l->failed_us = clock_us();
-    diag_warn("base_failed",
-              DIAG(diag_str(DIAG_KEY_ERROR, err.message),
-                   diag_str(DIAG_KEY_HINT, err.hint)),
-              "a base could not be taken; trying again");
-  }
+static void
+base_loop_run(struct base_loop *l)
+{
+    struct pgs_err err;
+    while (!atomic_load(&l->a->stopping)) {
+        archiver_pause(l->a, TICK_MS);
+        if (!is_due(l) || base_look(l, &err) == 0 || atomic_load(&l->a->stopping))
+            continue;
+        l->failed_us = clock_us();
+        diag_warn("base_failed",
+                  DIAG(diag_str(DIAG_KEY_ERROR, err.message), diag_str(DIAG_KEY_HINT, err.hint)),
+                  "a base could not be taken; trying again");
+    }
 }
 
-void *base_thread(void *archiver) {
-  struct base_loop l = {.a = archiver,
-                        .taken_us = clock_us(),
-                        .looked_us = -LOOK_US,
-                        .failed_us = -RETRY_US};
-  struct pgs_err err;
-  l.automatic = !l.a->opts_first.no_initial_base;
-  if (archive_open(l.a->store, l.a->archive_id, &l.archive, &err) < 0)
-    archiver_fail(l.a, &err);
-  else
-    base_loop_run(&l);
-  pg_close(l.conn);
-  archive_close(l.archive);
-  return NULL;
+void *
+base_thread(void *archiver)
+{
+    struct base_loop l = {
+        .a = archiver, .taken_us = clock_us(), .looked_us = -LOOK_US, .failed_us = -RETRY_US
+    };
+    struct pgs_err err;
+    l.automatic = !l.a->opts_first.no_initial_base;
+    if (archive_open(l.a->store, l.a->archive_id, &l.archive, &err) < 0)
+        archiver_fail(l.a, &err);
+    else
+        base_loop_run(&l);
+    pg_close(l.conn);
+    archive_close(l.archive);
+    return NULL;
 }

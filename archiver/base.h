@@ -11,19 +11,18 @@
 #define BASE_WORKERS_MAX 32
 
 struct base {
-  struct archiver *a;
-  struct arena *arena;   /* guarded by mutex while workers run */
-  struct base_done done; /* lists guarded by mutex while workers run */
-  struct pg_conn *slot;  /* its snapshot lives until the next command on it */
-  char snapshot[64];
-  struct pg_conn
-      *workers[BASE_WORKERS_MAX]; /* each in a transaction under the snapshot */
-  unsigned worker_count;
-  pthread_mutex_t mutex; /* guards what follows, too */
-  struct base_unit *units;
-  size_t unit_count, next_unit;
-  bool failed;
-  struct pgs_err failure;
+    struct archiver *a;
+    struct arena *arena;   /* guarded by mutex while workers run */
+    struct base_done done; /* lists guarded by mutex while workers run */
+    struct pg_conn *slot;  /* its snapshot lives until the next command on it */
+    char snapshot[64];
+    struct pg_conn *workers[BASE_WORKERS_MAX]; /* each in a transaction under the snapshot */
+    unsigned worker_count;
+    pthread_mutex_t mutex; /* guards what follows, too */
+    struct base_unit *units;
+    size_t unit_count, next_unit;
+    bool failed;
+    struct pgs_err failure;
 };
 
 /* Makes the temporary slot: b->done.lsn and the snapshot. Waits for open
@@ -33,8 +32,7 @@ void base_slot_close(struct base *b);
 
 /* Connections that hold the snapshot; the catalog as it shows it, in b->arena.
  */
-PGS_CHECKED int base_workers_open(struct base *b, struct catalog *catalog,
-                                  struct pgs_err *err);
+PGS_CHECKED int base_workers_open(struct base *b, struct catalog *catalog, struct pgs_err *err);
 void base_workers_close(struct base *b);
 /* Copies b->done.tables into segments. What was written before a failure is in
  * b->done.segments. */

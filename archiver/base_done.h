@@ -13,30 +13,29 @@
 enum base_answer { BASE_WAITS, BASE_PUBLISHED, BASE_RETURNED };
 
 struct base_table {
-  const struct relation *relation; /* as the snapshot shows it */
-  uint64_t shape_id;
-  uint64_t rows;
-  uint32_t *segments; /* indexes */
-  size_t segment_count;
-  bool left_out; /* the builder: its changes since are not all archived, it
+    const struct relation *relation; /* as the snapshot shows it */
+    uint64_t shape_id;
+    uint64_t rows;
+    uint32_t *segments; /* indexes */
+    size_t segment_count;
+    bool left_out; /* the builder: its changes since are not all archived, it
                     needs a newer base */
 };
 
 struct base_done {
-  pgs_lsn lsn; /* the consistent point: the exact state of every table below */
-  struct base_table *tables;
-  size_t table_count;
-  struct segment_info *segments;
-  size_t segment_count;
-  pthread_mutex_t mutex; /* guards answer */
-  pthread_cond_t answered;
-  enum base_answer answer;
+    pgs_lsn lsn; /* the consistent point: the exact state of every table below */
+    struct base_table *tables;
+    size_t table_count;
+    struct segment_info *segments;
+    size_t segment_count;
+    pthread_mutex_t mutex; /* guards answer */
+    pthread_cond_t answered;
+    enum base_answer answer;
 };
 
 void base_done_init(struct base_done *b);
 void base_done_release(struct base_done *b);
-void base_done_answer(struct base_done *b,
-                      enum base_answer answer); /* accepts NULL */
+void base_done_answer(struct base_done *b, enum base_answer answer); /* accepts NULL */
 /* BASE_WAITS after timeout_ms without an answer. */
 enum base_answer base_done_wait(struct base_done *b, int timeout_ms);
 

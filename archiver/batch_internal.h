@@ -6,9 +6,10 @@
 
 #define ITEMS_PER_BLOCK ((size_t)1024)
 
-static inline const struct batch_item *batch_item_at(const struct batch *b,
-                                                     size_t index) {
-  return &b->blocks[index / ITEMS_PER_BLOCK][index % ITEMS_PER_BLOCK];
+static inline const struct batch_item *
+batch_item_at(const struct batch *b, size_t index)
+{
+    return &b->blocks[index / ITEMS_PER_BLOCK][index % ITEMS_PER_BLOCK];
 }
 
 #endif

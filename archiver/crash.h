@@ -7,7 +7,11 @@
 #ifdef PGS_TEST_HOOKS
 void crash_point(const char *name);
 #else
-static inline void crash_point(const char *name) { (void)name; }
+static inline void
+crash_point(const char *name)
+{
+    (void)name;
+}
 #endif
 
 #endif

@@ -12,8 +12,8 @@
 #include <stdatomic.h>
 
 struct durable {
-  _Atomic pgs_lsn end;
-  int wake_fd; /* an eventfd told of every advance; -1: none */
+    _Atomic pgs_lsn end;
+    int wake_fd; /* an eventfd told of every advance; -1: none */
 };
 
 void durable_init(struct durable *d, pgs_lsn end, int wake_fd);

@@ -21,62 +21,61 @@
 
 /* The log has one writer; this is its door. Batches enter in ticket order. */
 struct publisher {
-  pthread_mutex_t mutex; /* guards everything below */
-  pthread_cond_t turn;
-  struct alog *log;
-  uint64_t next_ticket;
-  pgs_lsn end; /* of the stream in the log */
-  struct segment_info *spilled;
-  size_t spilled_count;
+    pthread_mutex_t mutex; /* guards everything below */
+    pthread_cond_t turn;
+    struct alog *log;
+    uint64_t next_ticket;
+    pgs_lsn end; /* of the stream in the log */
+    struct segment_info *spilled;
+    size_t spilled_count;
 };
 
 struct archiver {
-  const struct archiver_opts *_Atomic opts;
-  struct archiver_opts opts_first;
+    const struct archiver_opts *_Atomic opts;
+    struct archiver_opts opts_first;
 
-  /* main thread: start-up and between sessions */
-  struct arena *arena;
-  struct setup_names names;
-  struct store *root, *store;
-  char archive_id[64];
-  uint64_t system_id;
-  uint32_t timeline;
-  bool taken_over; /* --take-over has had its effect */
+    /* main thread: start-up and between sessions */
+    struct arena *arena;
+    struct setup_names names;
+    struct store *root, *store;
+    char archive_id[64];
+    uint64_t system_id;
+    uint32_t timeline;
+    bool taken_over; /* --take-over has had its effect */
 
-  char nonce[40]; /* of our heartbeats; constant */
-  struct budget budget;
-  struct publisher publisher;
-  struct durable durable;
+    char nonce[40]; /* of our heartbeats; constant */
+    struct budget budget;
+    struct publisher publisher;
+    struct durable durable;
 
-  pthread_mutex_t session_mutex; /* guards inbox, as a pointer */
-  struct queue *inbox;      /* of the running session; NULL: there is none */
-  struct queue *batches;    /* builder to flushers */
-  atomic_bool session_over; /* nothing waits for storage any more */
+    pthread_mutex_t session_mutex; /* guards inbox, as a pointer */
+    struct queue *inbox;           /* of the running session; NULL: there is none */
+    struct queue *batches;         /* builder to flushers */
+    atomic_bool session_over;      /* nothing waits for storage any more */
 
-  _Atomic pgs_lsn received;
-  _Atomic pgs_lsn
-      wanted; /* a position that somebody waits for the stream to reach */
-  atomic_int_fast64_t progress_us;
-  atomic_int_fast64_t stop_us; /* when stop was asked; 0: not */
-  atomic_bool streaming, stopping;
-  atomic_bool bases_wanted;     /* of every table, not only of uncovered ones */
-  atomic_bool look_at_coverage; /* the log tells something new of tables */
-  atomic_bool sync_wanted;      /* a table might join the publication */
-  int wake_fd; /* eventfd for the slot thread: durable advanced, or stop */
+    _Atomic pgs_lsn received;
+    _Atomic pgs_lsn wanted; /* a position that somebody waits for the stream to reach */
+    atomic_int_fast64_t progress_us;
+    atomic_int_fast64_t stop_us; /* when stop was asked; 0: not */
+    atomic_bool streaming, stopping;
+    atomic_bool bases_wanted;     /* of every table, not only of uncovered ones */
+    atomic_bool look_at_coverage; /* the log tells something new of tables */
+    atomic_bool sync_wanted;      /* a table might join the publication */
+    int wake_fd;                  /* eventfd for the slot thread: durable advanced, or stop */
 
-  pthread_mutex_t failure_mutex; /* guards failed, failure */
-  atomic_bool failed;            /* this session: by `failure` */
-  struct pgs_err failure;        /* the first one */
+    pthread_mutex_t failure_mutex; /* guards failed, failure */
+    atomic_bool failed;            /* this session: by `failure` */
+    struct pgs_err failure;        /* the first one */
 
-  pthread_mutex_t
-      room_mutex; /* guards in_flight; with room: a batch was written */
-  pthread_cond_t room;
-  unsigned
-      in_flight; /* batches whose rows are in memory, beside the builder's */
+    pthread_mutex_t room_mutex; /* guards in_flight; with room: a batch was written */
+    pthread_cond_t room;
+    unsigned in_flight; /* batches whose rows are in memory, beside the builder's */
 };
 
-static inline const struct archiver_opts *archiver_opts(struct archiver *a) {
-  return atomic_load(&a->opts);
+static inline const struct archiver_opts *
+archiver_opts(struct archiver *a)
+{
+    return atomic_load(&a->opts);
 }
 
 /* Ends the session with this failure; the first one counts. */
@@ -98,18 +97,15 @@ bool archiver_post(struct archiver *a, struct item *item);
  * the slot is free, takes the writer epoch once, records gap and era; then
  * a->durable is where the stream starts. */
 PGS_CHECKED int start_open(struct archiver *a, struct pgs_err *err);
-PGS_CHECKED int start_session(struct archiver *a, struct pg_conn *replication,
-                              struct pgs_err *err);
+PGS_CHECKED int start_session(struct archiver *a, struct pg_conn *replication, struct pgs_err *err);
 
 /* session.c: streams over `c` until stop, failure or the end of the connection.
  */
-PGS_CHECKED int session_stream(struct archiver *a, struct pg_conn *c,
-                               struct pgs_err *err);
+PGS_CHECKED int session_stream(struct archiver *a, struct pg_conn *c, struct pgs_err *err);
 
 /* slot.c: runs in the caller's thread until stop, failure or the end of the
  * connection. */
-PGS_CHECKED int slot_run(struct archiver *a, struct pg_conn *c,
-                         struct pgs_err *err);
+PGS_CHECKED int slot_run(struct archiver *a, struct pg_conn *c, struct pgs_err *err);
 
 /* flusher.c */
 void publisher_init(struct publisher *p, struct alog *log);

@@ -14,25 +14,25 @@
 #include <uthash.h>
 
 struct table {
-  uint32_t oid;
-  struct relation *relation;
-  uint64_t shape_id;
-  int last_needed;   /* index of the last column that key or tenant need */
-  pgs_lsn from;      /* it has this shape since */
-  pgs_lsn agreed;    /* the latest position at which the server had the same */
-  pgs_lsn kept_from; /* every change at or after it is archived; meaningful
+    uint32_t oid;
+    struct relation *relation;
+    uint64_t shape_id;
+    int last_needed;      /* index of the last column that key or tenant need */
+    pgs_lsn from;         /* it has this shape since */
+    pgs_lsn agreed;       /* the latest position at which the server had the same */
+    pgs_lsn kept_from;    /* every change at or after it is archived; meaningful
                         while `archived` */
-  bool archived;     /* its changes are kept */
-  bool fresh;        /* made by the open transaction, and no version yet */
-  pgs_lsn broken_since; /* an open break of coverage; 0: none */
-  struct run_id shared_run, tombstone_run;
-  UT_hash_handle hh;
+    bool archived;        /* its changes are kept */
+    bool fresh;           /* made by the open transaction, and no version yet */
+    pgs_lsn broken_since; /* an open break of coverage; 0: none */
+    struct run_id shared_run, tombstone_run;
+    UT_hash_handle hh;
 };
 
 struct tables {
-  struct arena *arena;
-  struct table *hash;
-  struct table *last; /* rows of one table come in a row */
+    struct arena *arena;
+    struct table *hash;
+    struct table *last; /* rows of one table come in a row */
 };
 
 void tables_init(struct tables *t);
@@ -42,8 +42,7 @@ void tables_load(struct tables *t, const struct alog *log);
 /* NULL: not known. */
 struct table *tables_find(struct tables *t, uint32_t oid);
 /* Adopts a shape; a table not known yet is made, not archived. */
-struct table *tables_set(struct tables *t, const struct relation *r,
-                         pgs_lsn from);
+struct table *tables_set(struct tables *t, const struct relation *r, pgs_lsn from);
 void tables_remove(struct tables *t, struct table *table);
 
 #endif
