@@ -172,7 +172,7 @@ prepare(struct attempt *t, bool *replica, struct pgs_err *finding, struct pgs_er
     if (rc == 0)
         rc = settle(plan, t->aux, finding, err);
     if (rc == 0)
-        rc = diff_finish(plan, t->opts->sample_rows, err);
+        rc = diff_finish(plan, t->check_owners, t->opts->sample_rows, err);
     return rc;
 }
 
@@ -247,6 +247,7 @@ apply_try(struct attempt *t, const struct cut *cut, bool *changed, struct pgs_er
     rc = apply_once(t, changed, finding, err);
     if (rc < 0 && may_pass(err)) {
         *finding = *err;
+        t->check_owners = true;
         rc = PGS_NONE;
     }
     return rc;

@@ -20,6 +20,9 @@ struct attempt {
     struct slice restore_point;
     char id[PLAN_ID_SIZE];
     uint64_t xid;
+    /* Look whether another tenant holds a key that is to be put back. PostgreSQL refuses the insert
+     * anyway: so only once it did, to say who. */
+    bool check_owners;
 };
 
 /* Fills in the attempt; *changed: something was written and committed. On failure nothing was. */

@@ -77,36 +77,58 @@ put_kept_names(struct buf *sql, const struct plan_table *t, const char *alias)
     }
 }
 
-/* ", l."id" AS k0, l."code" AS o3" */
+/* The tenant's live rows, under names of ours that no column can take: place, v0, v1... */
 static void
-put_kept_of_live(struct buf *sql, const struct plan_table *t)
+put_live(struct buf *sql, const struct plan_table *t)
+{
+    buf_put_str(sql, "(SELECT t.ctid AS place");
+    for (size_t i = 0; i < t->live->column_count; i++)
+        buf_printf(sql, ", t.%s AS v%zu", t->sql_columns[i], i);
+    /* Untyped on purpose: the parameter takes the column's type without its length, so that nothing is
+     * cut off, and the column's index serves. */
+    buf_printf(sql, " FROM ONLY %s t WHERE t.%s = $1)", t->sql_name,
+               t->sql_columns[t->live->tenant_column]);
+}
+
+/* "l.v0, l.v1" */
+static void
+put_columns(struct buf *sql, const struct plan_table *t, const char *prefix)
+{
+    for (size_t i = 0; i < t->live->column_count; i++)
+        buf_printf(sql, "%s%s%zu", i == 0 ? "" : ", ", prefix, i);
+}
+
+static void
+put_key_join(struct buf *sql, const struct plan_table *t)
 {
     for (size_t i = 0; i < t->key_count; i++)
-        buf_printf(sql, ", l.%s AS k%zu", t->sql_columns[t->key_columns[i]], i);
+        buf_printf(sql, "%sl.v%zu %s s.c%zu", i == 0 ? "" : " AND ", t->key_columns[i],
+                   t->equals[i], t->key_columns[i]);
+}
+
+/* ", s.c0 AS k0, l.v3 AS o3" */
+static void
+put_kept(struct buf *sql, const struct plan_table *t, const char *keys_from)
+{
+    for (size_t i = 0; i < t->key_count; i++)
+        buf_printf(sql, ", %s%zu AS k%zu", keys_from, t->key_columns[i], i);
     for (size_t i = 0; i < t->live->column_count; i++) {
         if (kept_beside_key(t, i))
-            buf_printf(sql, ", l.%s AS o%zu", t->sql_columns[i], i);
+            buf_printf(sql, ", l.v%zu AS o%zu", i, i);
     }
 }
 
-/* ", s.c0 AS k0, NULL AS o3": of a row that has no live counterpart */
 static void
-put_kept_of_stage(struct buf *sql, const struct plan_table *t)
+put_replaced(struct buf *sql, const struct plan_table *t, const char *prefix)
 {
-    for (size_t i = 0; i < t->key_count; i++)
-        buf_printf(sql, ", s.c%zu AS k%zu", t->key_columns[i], i);
+    const char *separator = "ROW(";
     for (size_t i = 0; i < t->live->column_count; i++) {
-        if (kept_beside_key(t, i))
-            buf_printf(sql, ", s.c%zu AS o%zu", i, i);
+        if (t->replace[i]) {
+            buf_printf(sql, "%s%s%zu", separator, prefix, i);
+            separator = ", ";
+        }
     }
-}
-
-/* l."tenant" = $1. Untyped on purpose: the parameter takes the column's type without its length, so
- * that nothing is cut off, and the column's index serves. */
-static void
-put_tenant(struct buf *sql, const struct plan_table *t, const char *alias)
-{
-    buf_printf(sql, "%s.%s = $1", alias, t->sql_columns[t->live->tenant_column]);
+    buf_put_str(sql, ")::record");
 }
 
 /* Whether an update must be a delete and an insert: a value changes that two rows may swap, or that
@@ -121,21 +143,9 @@ put_replace_condition(struct buf *sql, const struct plan_table *t)
         buf_put_str(sql, "false");
         return;
     }
-    const char *separator = "ROW(";
-    for (size_t i = 0; i < t->live->column_count; i++) {
-        if (t->replace[i]) {
-            buf_printf(sql, "%sl.%s", separator, t->sql_columns[i]);
-            separator = ", ";
-        }
-    }
-    separator = ")::record *<> ROW(";
-    for (size_t i = 0; i < t->live->column_count; i++) {
-        if (t->replace[i]) {
-            buf_printf(sql, "%ss.c%zu", separator, i);
-            separator = ", ";
-        }
-    }
-    buf_put_str(sql, ")::record");
+    put_replaced(sql, t, "l.v");
+    buf_put_str(sql, " *<> ");
+    put_replaced(sql, t, "s.c");
 }
 
 static void
@@ -149,64 +159,45 @@ put_insert_head(struct buf *sql, const struct plan_table *t)
     buf_put_str(sql, " FROM (SELECT ");
 }
 
-/* Live rows whose key is staged, and that differ. OFFSET 0 keeps the texts from being worked out
- * twice. */
+/* Every staged key beside the tenant's live row with that key, if there is one. OFFSET 0 keeps the
+ * texts from being worked out twice. */
 static void
-sql_changed(struct buf *sql, const struct plan_table *t, bool lock)
+sql_staged(struct buf *sql, const struct plan_table *t)
 {
     put_insert_head(sql, t);
-    buf_put_str(sql, "(CASE WHEN NOT s.present THEN 'D' WHEN ");
+    buf_put_str(sql, "(CASE WHEN l.place IS NULL THEN 'I' WHEN NOT s.present THEN 'D' WHEN ");
     put_replace_condition(sql, t);
-    buf_put_str(sql, " THEN 'R' ELSE 'U' END)::\"char\" AS op, s.ctid AS stage, l.ctid AS live, ");
-    live_put_row(sql, t, "l");
-    buf_put_str(sql, "::text AS before, CASE WHEN s.present THEN ");
-    stage_put_row(sql, t, "s");
-    buf_put_str(sql, "::text ELSE '' END AS after");
-    put_kept_of_live(sql, t);
-    buf_printf(sql, " FROM pg_temp.pgs_stage_%zu s JOIN ONLY %s l ON ", t->number, t->sql_name);
-    stage_put_key_join(sql, t, "l", "s");
-    buf_put_str(sql, " WHERE ");
-    put_tenant(sql, t, "l");
-    buf_put_str(sql, " AND (NOT s.present OR ");
-    live_put_row(sql, t, "l");
-    buf_put_str(sql, "::record *<> ");
-    stage_put_row(sql, t, "s");
-    buf_printf(sql, "::record)%s OFFSET 0) x WHERE x.before <> x.after",
-               lock ? " FOR UPDATE OF l" : "");
+    buf_put_str(sql, " THEN 'R' ELSE 'U' END)::\"char\" AS op, s.ctid AS stage, l.place AS live,"
+                     " CASE WHEN l.place IS NULL THEN '' ELSE ROW(");
+    put_columns(sql, t, "l.v");
+    buf_put_str(sql, ")::text END AS before, CASE WHEN s.present THEN ROW(");
+    put_columns(sql, t, "s.c");
+    buf_put_str(sql, ")::text ELSE '' END AS after");
+    put_kept(sql, t, "s.c");
+    buf_printf(sql, " FROM pg_temp.pgs_stage_%zu s LEFT JOIN ", t->number);
+    put_live(sql, t);
+    buf_put_str(sql, " l ON ");
+    put_key_join(sql, t);
+    buf_put_str(sql, " WHERE CASE WHEN l.place IS NULL THEN s.present ELSE NOT s.present OR ROW(");
+    put_columns(sql, t, "l.v");
+    buf_put_str(sql, ")::record *<> ROW(");
+    put_columns(sql, t, "s.c");
+    buf_put_str(sql, ")::record END OFFSET 0) x WHERE x.before <> x.after");
 }
 
 /* full: live rows of the tenant that the stage does not have. */
 static void
-sql_surplus(struct buf *sql, const struct plan_table *t, bool lock)
+sql_surplus(struct buf *sql, const struct plan_table *t)
 {
     put_insert_head(sql, t);
-    buf_put_str(sql, "'D'::\"char\" AS op, NULL::tid AS stage, l.ctid AS live, ");
-    live_put_row(sql, t, "l");
-    buf_put_str(sql, "::text AS before, '' AS after");
-    put_kept_of_live(sql, t);
-    buf_printf(sql, " FROM ONLY %s l WHERE ", t->sql_name);
-    put_tenant(sql, t, "l");
-    buf_printf(sql, " AND NOT EXISTS (SELECT FROM pg_temp.pgs_stage_%zu s WHERE ", t->number);
-    stage_put_key_join(sql, t, "l", "s");
-    buf_printf(sql, ")%s OFFSET 0) x", lock ? " FOR UPDATE OF l" : "");
-}
-
-/* Staged rows that the tenant does not have. */
-static void
-sql_missing(struct buf *sql, const struct plan_table *t)
-{
-    put_insert_head(sql, t);
-    buf_put_str(sql, "'I'::\"char\" AS op, s.ctid AS stage, NULL::tid AS live, '' AS before, ");
-    stage_put_row(sql, t, "s");
-    buf_put_str(sql, "::text AS after");
-    put_kept_of_stage(sql, t);
-    buf_printf(sql,
-               " FROM pg_temp.pgs_stage_%zu s WHERE s.present"
-               " AND NOT EXISTS (SELECT FROM ONLY %s l WHERE ",
-               t->number, t->sql_name);
-    stage_put_key_join(sql, t, "l", "s");
-    buf_put_str(sql, " AND ");
-    put_tenant(sql, t, "l");
+    buf_put_str(sql, "'D'::\"char\" AS op, NULL::tid AS stage, l.place AS live, ROW(");
+    put_columns(sql, t, "l.v");
+    buf_put_str(sql, ")::text AS before, '' AS after");
+    put_kept(sql, t, "l.v");
+    buf_put_str(sql, " FROM ");
+    put_live(sql, t);
+    buf_printf(sql, " l WHERE NOT EXISTS (SELECT FROM pg_temp.pgs_stage_%zu s WHERE ", t->number);
+    put_key_join(sql, t);
     buf_put_str(sql, ")) x");
 }
 
@@ -255,22 +246,18 @@ diff_sum(struct plan *plan, struct plan_table *t, struct pgs_err *err)
 }
 
 int
-diff_table(struct plan *plan, struct plan_table *t, bool lock, struct pgs_err *err)
+diff_table(struct plan *plan, struct plan_table *t, struct pgs_err *err)
 {
     struct buf sql = { 0 };
     if (!t->staged)
         return 0;
     int rc = diff_create(plan, t, err);
     if (rc == 0) {
-        sql_changed(&sql, t, lock);
+        sql_staged(&sql, t);
         rc = run_for_tenant(plan, &sql, err);
     }
     if (rc == 0 && !t->rewind) {
-        sql_surplus(&sql, t, lock);
-        rc = run_for_tenant(plan, &sql, err);
-    }
-    if (rc == 0) {
-        sql_missing(&sql, t);
+        sql_surplus(&sql, t);
         rc = run_for_tenant(plan, &sql, err);
     }
     if (rc == 0)
@@ -280,11 +267,35 @@ diff_table(struct plan *plan, struct plan_table *t, bool lock, struct pgs_err *e
 }
 
 int
+diff_lock(struct plan *plan, const struct plan_table *t, struct pgs_err *err)
+{
+    struct pg_rows *rows = NULL;
+    struct buf sql = { 0 };
+    uint64_t wanted = t->updated + t->deleted;
+    if (wanted == 0)
+        return 0;
+    /* A row that changed while we waited for its lock comes with its new place. */
+    buf_printf(&sql,
+               "SELECT count(*) FROM (SELECT l.ctid AS place FROM ONLY %s l"
+               " WHERE l.ctid = ANY (ARRAY(SELECT live FROM pg_temp.pgs_diff_%zu"
+               " WHERE live IS NOT NULL)) FOR UPDATE OF l OFFSET 0) x"
+               " JOIN pg_temp.pgs_diff_%zu d ON d.live = x.place",
+               t->sql_name, t->number, t->number);
+    int rc = pg_query(plan->session->conn, buf_cstr(&sql), PG_NO_PARAMS, &rows, err);
+    bool same = rc == 0 && cell_u64(rows, 0) == wanted;
+    pg_rows_free(rows);
+    buf_release(&sql);
+    if (rc < 0)
+        return err_doing(err, "lock rows of table %s", t->label);
+    return same ? 0 : PGS_NONE;
+}
+
+int
 diff_check_owners(struct plan *plan, const struct plan_table *t, struct pgs_err *err)
 {
     struct pg_rows *rows = NULL;
     struct buf sql = { 0 };
-    if (t->inserted == 0 || t->live->tenant_in_key)
+    if (!t->staged || t->inserted == 0 || t->live->tenant_in_key)
         return 0;
     buf_printf(&sql,
                "SELECT l.%s::text FROM pg_temp.pgs_diff_%zu d"
@@ -398,7 +409,7 @@ sql_samples(struct buf *sql, const struct plan_table *t, unsigned most)
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         buf_printf(sql, "%s(SELECT %zu AS kind, op, stage, live FROM pg_temp.pgs_diff_%zu",
                    i == 0 ? "" : " UNION ALL ", i, t->number);
-        buf_printf(sql, " WHERE op %s ORDER BY stage, live LIMIT %u)", kinds[i], most);
+        buf_printf(sql, " WHERE op %s LIMIT %u)", kinds[i], most);
     }
     buf_printf(sql,
                ") d LEFT JOIN ONLY %s l ON l.ctid = d.live"
@@ -475,11 +486,12 @@ diff_samples(struct plan *plan, struct plan_table *t, unsigned most, struct pgs_
 }
 
 int
-diff_finish(struct plan *plan, unsigned samples, struct pgs_err *err)
+diff_finish(struct plan *plan, bool owners, unsigned samples, struct pgs_err *err)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < plan->table_count; i++) {
-        rc = diff_check_owners(plan, &plan->tables[i], err);
+        if (owners)
+            rc = diff_check_owners(plan, &plan->tables[i], err);
         if (rc == 0)
             rc = diff_samples(plan, &plan->tables[i], samples, err);
     }

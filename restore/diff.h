@@ -12,9 +12,11 @@
 
 #include "restore/plan.h"
 
-/* Fills the diff anew, and the table's counts and digest. lock: live rows in it stay locked FOR
- * UPDATE until the transaction ends. Tables without a stage have no diff. */
-PGS_CHECKED int diff_table(struct plan *plan, struct plan_table *t, bool lock, struct pgs_err *err);
+/* Fills the diff anew, and the table's counts and digest. Tables without a stage have no diff. */
+PGS_CHECKED int diff_table(struct plan *plan, struct plan_table *t, struct pgs_err *err);
+/* Locks the live rows in the diff FOR UPDATE. PGS_NONE: one of them changed since the diff was made: it
+ * is locked too, and the diff must be made again. */
+PGS_CHECKED int diff_lock(struct plan *plan, const struct plan_table *t, struct pgs_err *err);
 /* PGS_E_REFUSED code "owned_by_other": a row to be put back has a key that another tenant holds. */
 PGS_CHECKED int diff_check_owners(struct plan *plan, const struct plan_table *t,
                                   struct pgs_err *err);
@@ -25,8 +27,8 @@ PGS_CHECKED int diff_touches(struct plan *plan, const struct plan_table *t,
 /* Up to `most` sample rows of each kind into t->samples. Before anything is written. */
 PGS_CHECKED int diff_samples(struct plan *plan, struct plan_table *t, unsigned most,
                              struct pgs_err *err);
-/* Both of the above for every table, once the diffs are final. */
-PGS_CHECKED int diff_finish(struct plan *plan, unsigned samples, struct pgs_err *err);
+/* Samples, and with `owners` the check of owners, for every table, once the diffs are final. */
+PGS_CHECKED int diff_finish(struct plan *plan, bool owners, unsigned samples, struct pgs_err *err);
 uint64_t diff_count(const struct plan_table *t); /* rows in it */
 
 /* Name of the diff's column that holds the live value of the relation's column, "k0" or "o3". */

@@ -54,8 +54,8 @@ preview_diff(struct plan *plan, const struct pitr_opts *opts, struct pgs_err *er
     for (size_t i = 0; rc == 0 && i < plan->table_count; i++)
         rc = stage_table(plan, &plan->tables[i], err);
     for (size_t i = 0; rc == 0 && i < plan->table_count; i++)
-        rc = diff_table(plan, &plan->tables[i], false, err);
-    return rc == 0 ? diff_finish(plan, opts->sample_rows, err) : rc;
+        rc = diff_table(plan, &plan->tables[i], err);
+    return rc == 0 ? diff_finish(plan, true, opts->sample_rows, err) : rc;
 }
 
 static int

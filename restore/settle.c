@@ -16,12 +16,43 @@ struct window {
 };
 
 static int
+rows_keep_changing(const struct plan *plan, struct pgs_err *finding)
+{
+    (void)err_set(finding, PGS_E_CONFLICT, "rows of tenant %s keep changing", plan->tenant_text);
+    (void)err_hint(finding, "stop what writes to this tenant for the time of the restore");
+    return PGS_NONE;
+}
+
+static int
 diff_all(struct plan *plan, struct pgs_err *err)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < plan->table_count; i++)
-        rc = diff_table(plan, &plan->tables[i], true, err);
+        rc = diff_table(plan, &plan->tables[i], err);
     return rc;
+}
+
+static int
+lock_all(struct plan *plan, struct pgs_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < plan->table_count; i++)
+        rc = diff_lock(plan, &plan->tables[i], err);
+    return rc;
+}
+
+/* Each repetition has more rows locked, so that fewer can change. */
+static int
+diff_and_lock(struct plan *plan, struct pgs_err *finding, struct pgs_err *err)
+{
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        int rc = diff_all(plan, err);
+        if (rc == 0)
+            rc = lock_all(plan, err);
+        if (rc != PGS_NONE)
+            return rc;
+    }
+    return rows_keep_changing(plan, finding);
 }
 
 /* PGS_NONE: the archive cannot say, because the table was truncated or changed its shape. */
@@ -89,7 +120,7 @@ settle_round(struct plan *plan, struct pg_conn *aux, struct arena *scratch, bool
     struct window *windows = arena_alloc_array(scratch, plan->table_count + 1, sizeof(*windows));
     bool touch = false;
     pgs_lsn end = plan->end;
-    int rc = diff_all(plan, err);
+    int rc = diff_and_lock(plan, finding, err);
     if (rc == 0)
         rc = barrier_flush(aux, plan->session->archive, plan->session->env->timeout_ms, &end, NULL,
                            err);
@@ -119,7 +150,5 @@ settle(struct plan *plan, struct pg_conn *aux, struct pgs_err *finding, struct p
     arena_free(scratch);
     if (rc != 0 || settled)
         return rc;
-    (void)err_set(finding, PGS_E_CONFLICT, "rows of tenant %s keep changing", plan->tenant_text);
-    (void)err_hint(finding, "stop what writes to this tenant for the time of the restore");
-    return PGS_NONE;
+    return rows_keep_changing(plan, finding);
 }
