@@ -11,14 +11,8 @@
  * plays that history alone, exactly. */
 #include "core/err.h"
 #include "support/strata_world.h"
+#include "support/unit.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 

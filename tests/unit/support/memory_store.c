@@ -13,8 +13,6 @@ struct memory_store {
     struct store base;
     struct object *objects; /* in bytewise order of names */
     size_t count, capacity;
-    size_t calls, fail_at;
-    bool lost_answer;
     uint64_t bytes_read;
 };
 
@@ -28,20 +26,6 @@ static struct memory_store *
 memory_of(struct store *s)
 {
     return (struct memory_store *)s;
-}
-
-static int
-failure(struct pgs_err *err)
-{
-    return err_set(err, PGS_E_STORE, "the store was told to fail");
-}
-
-/* Counts a call. *fails: it must answer a failure; *works: it does its work all the same. */
-static void
-call_begin(struct memory_store *s, bool *fails, bool *works)
-{
-    *fails = ++s->calls == s->fail_at;
-    *works = !*fails || s->lost_answer;
 }
 
 /* Index of the first object whose name is not smaller. */
@@ -92,22 +76,19 @@ object_set(struct memory_store *s, const char *name, struct slice bytes)
 static int
 memory_put(struct store *base, const char *name, struct slice bytes, struct pgs_err *err)
 {
-    bool fails, works;
-    call_begin(memory_of(base), &fails, &works);
-    if (works)
-        object_set(memory_of(base), name, bytes);
-    return fails ? failure(err) : 0;
+    (void)err;
+    object_set(memory_of(base), name, bytes);
+    return 0;
 }
 
 static int
 memory_put_if_absent(struct store *base, const char *name, struct slice bytes, struct pgs_err *err)
 {
-    bool fails, works;
-    call_begin(memory_of(base), &fails, &works);
+    (void)err;
     bool taken = object_find(memory_of(base), name) != NULL;
-    if (works && !taken)
+    if (!taken)
         object_set(memory_of(base), name, bytes);
-    return fails ? failure(err) : taken ? PGS_NONE : 0;
+    return taken ? PGS_NONE : 0;
 }
 
 static int
@@ -115,10 +96,6 @@ memory_get(struct store *base, const char *name, const struct store_range *range
            struct pgs_err *err)
 {
     struct memory_store *s = memory_of(base);
-    bool fails, works;
-    call_begin(s, &fails, &works);
-    if (fails)
-        return failure(err);
     struct object *o = object_find(s, name);
     if (o == NULL)
         return PGS_NONE;
@@ -135,10 +112,7 @@ memory_get(struct store *base, const char *name, const struct store_range *range
 static int
 memory_head(struct store *base, const char *name, struct store_stat *stat, struct pgs_err *err)
 {
-    bool fails, works;
-    call_begin(memory_of(base), &fails, &works);
-    if (fails)
-        return failure(err);
+    (void)err;
     struct object *o = object_find(memory_of(base), name);
     if (o == NULL)
         return PGS_NONE;
@@ -151,11 +125,7 @@ memory_list(struct store *base, const char *prefix, const char *after, store_lis
             void *context, struct pgs_err *err)
 {
     struct memory_store *s = memory_of(base);
-    bool fails, works;
     int rc = 0;
-    call_begin(s, &fails, &works);
-    if (fails)
-        return failure(err);
     for (size_t i = 0; rc == 0 && i < s->count; i++) {
         const struct object *o = &s->objects[i];
         struct store_stat stat = { .size = o->bytes.size };
@@ -169,10 +139,9 @@ memory_list(struct store *base, const char *prefix, const char *after, store_lis
 static int
 memory_remove(struct store *base, const char *name, struct pgs_err *err)
 {
+    (void)err;
     struct memory_store *s = memory_of(base);
-    bool fails, works;
-    call_begin(s, &fails, &works);
-    struct object *o = works ? object_find(s, name) : NULL;
+    struct object *o = object_find(s, name);
     if (o != NULL) {
         free(o->name);
         buf_release(&o->bytes);
@@ -180,17 +149,14 @@ memory_remove(struct store *base, const char *name, struct pgs_err *err)
         memmove(o, o + 1, behind * sizeof(*o));
         s->count--;
     }
-    return fails ? failure(err) : 0;
+    return 0;
 }
 
 static int
 memory_upload_begin(struct store *base, const char *name, struct store_upload **upload,
                     struct pgs_err *err)
 {
-    bool fails, works;
-    call_begin(memory_of(base), &fails, &works);
-    if (fails)
-        return failure(err);
+    (void)err;
     struct memory_upload *u = calloc(1, sizeof(*u));
     if (u == NULL)
         abort();
@@ -203,11 +169,9 @@ memory_upload_begin(struct store *base, const char *name, struct store_upload **
 static int
 memory_upload_write(struct store_upload *base, struct slice bytes, struct pgs_err *err)
 {
-    bool fails, works;
-    call_begin(memory_of(base->store), &fails, &works);
-    if (works)
-        buf_put_slice(&((struct memory_upload *)base)->bytes, bytes);
-    return fails ? failure(err) : 0;
+    (void)err;
+    buf_put_slice(&((struct memory_upload *)base)->bytes, bytes);
+    return 0;
 }
 
 static void
@@ -222,13 +186,11 @@ memory_upload_abort(struct store_upload *base)
 static int
 memory_upload_finish(struct store_upload *base, struct pgs_err *err)
 {
+    (void)err;
     struct memory_upload *u = (struct memory_upload *)base;
-    bool fails, works;
-    call_begin(memory_of(base->store), &fails, &works);
-    if (works)
-        object_set(memory_of(base->store), u->name, buf_slice(&u->bytes));
+    object_set(memory_of(base->store), u->name, buf_slice(&u->bytes));
     memory_upload_abort(base);
-    return fails ? failure(err) : 0;
+    return 0;
 }
 
 static void
@@ -266,19 +228,6 @@ memory_store_new(void)
         abort();
     s->base.ops = &memory_ops;
     return &s->base;
-}
-
-size_t
-memory_store_calls(const struct store *s)
-{
-    return ((const struct memory_store *)s)->calls;
-}
-
-void
-memory_store_fail_at(struct store *s, size_t call, bool lost_answer)
-{
-    memory_of(s)->fail_at = call;
-    memory_of(s)->lost_answer = lost_answer;
 }
 
 size_t

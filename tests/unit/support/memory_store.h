@@ -1,4 +1,4 @@
-/* memory_store.h: a store in memory, that can be told to fail.
+/* memory_store.h: a store in memory. For failures put support/fault_store.h over it.
  *
  * Keeps every promise of store/store.h but durability. One thread. Objects stay until the store is
  * closed; closing a view under a prefix leaves them. */
@@ -8,12 +8,6 @@
 #include "store/store.h"
 
 struct store *memory_store_new(void);
-
-/* Calls made so far, of every kind. */
-size_t memory_store_calls(const struct store *s);
-/* The call with this number (the next one is memory_store_calls + 1) fails with PGS_E_STORE, once;
- * 0: none. With lost_answer it does its work first: a caller cannot know. */
-void memory_store_fail_at(struct store *s, size_t call, bool lost_answer);
 
 size_t memory_store_count(const struct store *s);
 /* The object's bytes, to be damaged in place; NULL: absent. */

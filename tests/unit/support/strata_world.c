@@ -1,15 +1,10 @@
 #include "support/strata_world.h"
 
 #include "core/err.h"
+#include "support/fault_store.h"
 #include "support/memory_store.h"
+#include "support/unit.h"
 
-/* cmocka.h wants these before it. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdlib.h>
 
 void
@@ -59,7 +54,8 @@ world_open(struct world *w)
     struct pgs_err err;
     *w = (struct world){ .segment = { .block_bytes = 64 }, .segments_per_flush = 1 };
     w->arena = arena_new(NULL);
-    w->root = memory_store_new();
+    w->memory = memory_store_new();
+    w->root = fault_store_new(w->memory);
     world_must(alog_store(w->root, WORLD_ARCHIVE_ID, &w->store, &err), &err);
     world_must(alog_open(w->store, WORLD_ARCHIVE_ID, &w->log, &err), &err);
     world_must(alog_take_epoch(w->log, WORLD_SYSTEM_ID, 1, &err), &err);
@@ -76,6 +72,7 @@ world_close(struct world *w)
     alog_close(w->log);
     store_close(w->store);
     store_close(w->root);
+    store_close(w->memory);
     arena_free(w->arena);
     free(w->changes);
     free(w->txns);

@@ -12,6 +12,7 @@
 #include "strata/scan.h"
 
 #define WORLD_ARCHIVE_ID "a1"
+#define WORLD_PREFIX ".pgstrata/a1/"
 #define WORLD_SYSTEM_ID UINT64_C(7000000000000000001)
 #define WORLD_ORDERS 100u
 #define WORLD_ITEMS 101u
@@ -25,7 +26,9 @@ struct world_change {
 };
 
 struct world {
-    struct store *root, *store;
+    struct store *memory; /* the objects; names begin with WORLD_PREFIX */
+    struct store *root;   /* a fault store over it */
+    struct store *store;  /* the archive's part of root */
     struct alog *log;
     struct archive *archive; /* NULL until the first look */
     struct arena *arena;
