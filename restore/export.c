@@ -1,5 +1,6 @@
 /* export.c: a tenant's rows at a cut as files, from the archive alone. Files appear whole or not at
  * all. */
+#include "restore/csv.h"
 #include "restore/fk_order.h"
 #include "restore/json_row.h"
 #include "restore/plan.h"
@@ -68,30 +69,6 @@ file_close(struct out_file *f, int rc, struct pgs_err *err)
     return rc;
 }
 
-static void
-put_csv_field(struct buf *out, struct slice text)
-{
-    if (text.data == NULL)
-        return;
-    bool quote = text.size == 0;
-    for (size_t i = 0; i < text.size && !quote; i++)
-        quote = strchr(",\"\r\n", text.data[i]) != NULL || text.data[i] == ' ';
-    /* COPY ends at a line that is a backslash and a dot. */
-    if (slice_equal(text, slice_str("\\.")))
-        quote = true;
-    if (!quote) {
-        buf_put_slice(out, text);
-        return;
-    }
-    buf_put_u8(out, '"');
-    for (size_t i = 0; i < text.size; i++) {
-        if (text.data[i] == '"')
-            buf_put_u8(out, '"');
-        buf_put_u8(out, text.data[i]);
-    }
-    buf_put_u8(out, '"');
-}
-
 static struct slice
 field_text(const struct row_field *f)
 {
@@ -111,7 +88,7 @@ put_row(struct buf *out, enum export_format format, const struct relation *r,
         if (i > 0)
             buf_put_u8(out, format == EXPORT_CSV ? ',' : '\t');
         if (format == EXPORT_CSV)
-            put_csv_field(out, field_text(&fields[i]));
+            csv_put_field(out, field_text(&fields[i]));
         else
             copytext_put(out, field_text(&fields[i]));
     }
@@ -146,7 +123,7 @@ put_header(struct buf *out, const struct relation *r)
     for (size_t i = 0; i < r->column_count; i++) {
         if (i > 0)
             buf_put_u8(out, ',');
-        put_csv_field(out, r->columns[i].name);
+        csv_put_field(out, r->columns[i].name);
     }
     buf_put_u8(out, '\n');
 }
