@@ -155,9 +155,12 @@ add_changed(struct builder *b, const struct table *t, char old_kind, const struc
     bool moved = t->relation->route == ROUTE_COLUMN && old_tells_tenant(t, old_kind) &&
                  !slice_equal(old->tenant, now->tenant);
     uint32_t run = run_of(b, t, now->tenant);
-    if (moved || key_changed)
+    if (moved || key_changed) {
         version_add(b, old_run(b, t, old_kind, old->tenant),
                     moved ? VERSION_MOVED_OUT : VERSION_DELETE, old->key, NO_ROW, SLICE_NULL);
+        b->sequence--; /* one change: what the new image carries over is read just before it */
+    }
+    b->sequence = sequence; /* one change: what the image carries over is read just before it */
     version_add(b, run, VERSION_UPDATE, now->key, image, key_changed ? old->key : SLICE_NULL);
     if (moved && unchanged)
         version_add(b, run, VERSION_MOVED_IN, now->key,
