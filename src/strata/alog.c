@@ -1,10 +1,10 @@
 #include "strata/alog.h"
 
 #include "core/err.h"
+#include "core/random.h"
 #include "core/timefmt.h"
 #include "strata/log_json.h"
 
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -22,17 +22,6 @@ struct alog {
     uint64_t epoch; /* ours; 0: reading only */
     char nonce[2 * NONCE_BYTES + 1];
 };
-
-static int
-random_hex(char *text, size_t bytes, struct pgs_err *err)
-{
-    uint8_t random[NONCE_BYTES];
-    pgs_assert(bytes <= sizeof(random));
-    if (RAND_bytes(random, (int)bytes) != 1)
-        return err_set(err, PGS_E_FAILED, "cannot make random bytes");
-    log_hex(random, bytes, text);
-    return 0;
-}
 
 int
 alog_store(struct store *root, const char *archive_id, struct store **archive, struct pgs_err *err)
@@ -228,11 +217,8 @@ void
 alog_segment_name(const struct alog *log, char name[SEGMENT_NAME_MAX])
 {
     char random[2 * NONCE_BYTES + 1];
-    struct pgs_err err;
-    /* Without randomness names could repeat; nothing must be overwritten. */
-    int rc = random_hex(random, NONCE_BYTES, &err);
-    pgs_assert(rc == 0);
-    snprintf(name, SEGMENT_NAME_MAX, "seg/%010llu/%s", (unsigned long long)log->epoch, random);
+    snprintf(name, SEGMENT_NAME_MAX, "seg/%010llu/%s", (unsigned long long)log->epoch,
+             random_hex(random, NONCE_BYTES));
 }
 
 static void
@@ -299,18 +285,35 @@ alog_append(struct alog *log, struct log_entry *e, struct pgs_err *err)
     return rc < 0 ? err_doing(err, "append log entry %s", name) : 0;
 }
 
+/* An epoch entry of a try before this one, whose answer was lost. PGS_NONE: there is none. */
+static int
+epoch_find(struct alog *log, struct pgs_err *err)
+{
+    if (log->nonce[0] == '\0')
+        return PGS_NONE;
+    int rc = alog_refresh(log, err);
+    if (rc < 0)
+        return rc;
+    const struct log_entry *last = alog_last(log);
+    bool ours = last != NULL && slice_equal(last->writer.nonce, slice_str(log->nonce));
+    if (ours)
+        log->epoch = last->writer.epoch;
+    return ours ? 0 : PGS_NONE;
+}
+
 int
 alog_take_epoch(struct alog *log, uint64_t system_id, uint32_t timeline, struct pgs_err *err)
 {
-    const struct log_entry *last = alog_last(log);
     struct log_entry e = { .kind = LOG_EPOCH,
                            .timeline = timeline,
                            .system_id = system_id,
                            .time_min = PGS_TIME_NONE,
                            .time_max = PGS_TIME_NONE };
-    int rc = random_hex(log->nonce, NONCE_BYTES, err);
-    if (rc < 0)
+    int rc = epoch_find(log, err);
+    if (rc != PGS_NONE)
         return rc;
+    const struct log_entry *last = alog_last(log);
+    random_hex(log->nonce, NONCE_BYTES);
     log->epoch = last != NULL ? last->writer.epoch + 1 : 1;
     rc = alog_append(log, &e, err);
     if (rc < 0)

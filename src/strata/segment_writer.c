@@ -3,10 +3,10 @@
 #include "strata/segment_format.h"
 
 #include "core/err.h"
+#include "core/random.h"
 #include "strata/version_codec.h"
 
 #include <openssl/evp.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -154,8 +154,7 @@ header_write(struct segment_writer *w, struct pgs_err *err)
 {
     uint8_t id[SEGMENT_ID_BYTES];
     struct buf header = { 0 };
-    if (RAND_bytes(id, sizeof(id)) != 1)
-        return err_set(err, PGS_E_FAILED, "cannot make a random id");
+    random_bytes(id, sizeof(id));
     buf_put(&header, SEGMENT_MAGIC, SEGMENT_MAGIC_BYTES);
     buf_put_be32(&header, SEGMENT_VERSION);
     buf_put(&header, id, sizeof(id));
