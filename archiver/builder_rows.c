@@ -1,5 +1,4 @@
-/* builder_rows.c: from a change to versions: its key, its tenant, its runs
- * (DESIGN 5). */
+/* builder_rows.c: from a change to versions: its key, its tenant, its runs (DESIGN 5). */
 #include "archiver/builder_internal.h"
 
 #include "core/cursor.h"
@@ -16,8 +15,7 @@ struct row_parts {
                       sent */
 };
 
-/* Walks the image once, no further than needed: the hot path. The decoder
- * checked its bounds. */
+/* Walks the image once, no further than needed: the hot path. The decoder checked its bounds. */
 static int
 row_parts(const struct table *t, const struct pgoutput_tuple *tuple, struct buf *key,
           struct row_parts *parts, struct pgs_err *err)
@@ -85,8 +83,8 @@ add_insert(struct builder *b, const struct table *t, const struct pgoutput_messa
     return rc;
 }
 
-/* Whether an old tuple tells the tenant: 'O' is the whole row, 'K' the identity
- * alone, with NULL for every other column. */
+/* Whether an old tuple tells the tenant: 'O' is the whole row, 'K' the identity alone, with NULL
+ * for every other column. */
 static bool
 old_tells_tenant(const struct table *t, char old_kind)
 {
@@ -117,8 +115,8 @@ has_unchanged(const struct pgoutput_tuple *tuple)
     return false;
 }
 
-/* Takes unchanged fields from the old tuple where it has them: 'O' the whole
- * row, 'K' key columns. */
+/* Takes unchanged fields from the old tuple where it has them: 'O' the whole row, 'K' key
+ * columns. */
 static int
 row_complete(struct builder *b, const struct table *t, const struct pgoutput_message *m,
              struct pgoutput_tuple *row, struct pgs_err *err)
@@ -144,9 +142,8 @@ row_complete(struct builder *b, const struct table *t, const struct pgoutput_mes
     return rc;
 }
 
-/* A row that changed its key, its tenant, or both: the old place ends first.
- * The old tenant is known here if it changed; where it is not, a move comes as
- * a message of the move trigger. */
+/* A row that changed its key, its tenant, or both: the old place ends first. The old tenant is
+ * known here if it changed; where it is not, a move comes as a message of the move trigger. */
 static void
 add_changed(struct builder *b, const struct table *t, char old_kind, const struct row_parts *old,
             const struct row_parts *now, struct slice image, bool unchanged)
@@ -160,7 +157,6 @@ add_changed(struct builder *b, const struct table *t, char old_kind, const struc
                     moved ? VERSION_MOVED_OUT : VERSION_DELETE, old->key, NO_ROW, SLICE_NULL);
         b->sequence--; /* one change: what the new image carries over is read just before it */
     }
-    b->sequence = sequence; /* one change: what the image carries over is read just before it */
     version_add(b, run, VERSION_UPDATE, now->key, image, key_changed ? old->key : SLICE_NULL);
     if (moved && unchanged)
         version_add(b, run, VERSION_MOVED_IN, now->key,
@@ -238,8 +234,7 @@ rows_truncate(struct builder *b, const struct pgoutput_message *m)
     }
 }
 
-/* The trigger speaks after the update: both versions follow those they explain.
- */
+/* The trigger speaks after the update: both versions follow those they explain. */
 void
 rows_move(struct builder *b, const struct message *m)
 {
