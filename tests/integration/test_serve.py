@@ -112,6 +112,7 @@ def assert_confirmed_is_archived(sidecar: Sidecar) -> None:
         f"confirmed {slot['confirmed']} is beyond what is archived, {status['archived_lsn']}")
 
 
+@pytest.mark.full
 def test_the_slot_is_never_confirmed_beyond_the_archive_under_load(serving: Sidecar, school: School) -> None:
     with Workload(serving.cluster, serving.database, school.tenants) as workload:
         for _ in range(20):

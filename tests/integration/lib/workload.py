@@ -237,6 +237,7 @@ ORDINARY_FAILURES = (
     psycopg2.errors.UniqueViolation,
     psycopg2.errors.ForeignKeyViolation,
     psycopg2.errors.LockNotAvailable,
+    psycopg2.errors.SerializationFailure,  # a row that moved to another partition meanwhile
 )
 
 
