@@ -56,8 +56,7 @@ archiver_stop_overdue(struct archiver *a)
 void
 archiver_pause(struct archiver *a, long ms)
 {
-    /* Once a stop was asked for, one slice is left: who waits goes on and looks
-   * for itself. */
+    /* Once a stop was asked for, one slice is left: who waits goes on and looks for itself. */
     do {
         long slice = ms < PAUSE_SLICE_MS ? ms : PAUSE_SLICE_MS;
         struct timespec pause = { .tv_nsec = slice * 1000000L };

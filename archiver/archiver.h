@@ -1,15 +1,14 @@
 /* archiver.h: from the slot to the archive. The journey of one change:
  *
- *   1. slot       the slot thread reads the replication connection into chunks
- * of messages, keeps the status clock, never waits for storage
- * (archiver/slot.c)
- *   2. builder    decodes pgoutput, follows schema, routes each change to its
- * tenant, collects versions in a batch's arena (archiver/builder.c)
- *   3. flusher    sorts a batch into runs, writes segments in parallel, appends
- * log entries in order (archiver/flusher.c)
- *   4. durable    the end of the last log entry: all the slot ever confirms
- * (archiver/durable.c) beside it     bases under an exported snapshot
- * (archiver/base.c) heartbeat, catalog poll, slot watch (archiver/keeper.c)
+ *   1. slot       the slot thread reads the replication connection into chunks of messages, keeps
+ *                 the status clock, never waits for storage        (archiver/slot.c)
+ *   2. builder    decodes pgoutput, follows schema, routes each change to its tenant, collects
+ *                 versions in a batch's arena                      (archiver/builder.c)
+ *   3. flusher    sorts a batch into runs, writes segments in parallel, appends log entries in
+ *                 order                                            (archiver/flusher.c)
+ *   4. durable    the end of the last log entry: all the slot ever confirms (archiver/durable.c)
+ *   beside it     bases under an exported snapshot                 (archiver/base.c)
+ *                 heartbeat, catalog poll, slot watch               (archiver/keeper.c)
  *
  * Invariants: DESIGN 4. */
 #ifndef ARCHIVER_ARCHIVER_H
@@ -32,28 +31,25 @@ struct archiver_opts {
     int64_t range_interval_ms; /* range-only entries when idle; 60000 */
     uint64_t range_bytes;      /* or this much WAL; 64 MiB */
     bool no_initial_base;      /* stream first, take bases only when asked */
-    bool take_over;            /* explicit: go on although the heartbeat says clone, or a new
-                     server */
+    bool take_over; /* explicit: go on although the heartbeat says clone, or a new server */
 };
 
 struct archiver;
 
-/* Start-up checks of DESIGN 4.2: server checks, heartbeat (clone:
- * PGS_E_REFUSED), archive's end against slot and timeline (gap, new era), takes
- * the writer epoch. Nothing streams yet. */
+/* Start-up checks of DESIGN 4.2: server checks, heartbeat (clone: PGS_E_REFUSED), archive's end
+ * against slot and timeline (gap, new era), takes the writer epoch. Nothing streams yet. */
 PGS_CHECKED int archiver_open(const struct archiver_opts *opts, struct archiver **a,
                               struct pgs_err *err);
-/* Streams until archiver_stop, or a failure that a retry cannot mend.
- * Reconnects by itself when PostgreSQL or the store come and go. Returns 0
- * after a requested stop: everything received is flushed, confirmed, and the
- * connection closed. */
+/* Streams until archiver_stop, or a failure that a retry cannot mend. Reconnects by itself when
+ * PostgreSQL or the store come and go. Returns 0 after a requested stop: everything received is
+ * flushed, confirmed, and the connection closed. */
 PGS_CHECKED int archiver_run(struct archiver *a, struct pgs_err *err);
 /* Async-signal-safe. */
 void archiver_stop(struct archiver *a);
 /* Asks for bases of every published table, from any thread. */
 void archiver_request_bases(struct archiver *a);
-/* SIGHUP: new values of flush_interval_ms and the routing rules; the rest needs
- * a restart. `opts` must stay alive. */
+/* SIGHUP: new values of flush_interval_ms and the routing rules; the rest needs a restart. `opts`
+ * must stay alive. */
 void archiver_reload(struct archiver *a, const struct archiver_opts *opts);
 void archiver_close(struct archiver *a); /* accepts NULL */
 
@@ -61,14 +57,12 @@ void archiver_close(struct archiver *a); /* accepts NULL */
 struct archiver_health {
     bool streaming;
     pgs_lsn durable, received;
-    int64_t progress_us; /* clock_us when a thread last showed life: for the
-                          watchdog */
+    int64_t progress_us; /* clock_us when a thread last showed life: for the watchdog */
 };
 void archiver_health(struct archiver *a, struct archiver_health *health);
 
-/* One-shot bases without serve's stream: for `pgstrata base`. With serve
- * running it asks serve (NOTIFY pgstrata_base) and waits until the bases are in
- * the log; without it PGS_E_NOT_RUNNING. */
+/* One-shot bases without serve's stream: for `pgstrata base`. With serve running it asks serve
+ * (NOTIFY pgstrata_base) and waits until the bases are in the log; without it PGS_E_NOT_RUNNING. */
 struct base_result {
     pgs_lsn lsn;
     struct {

@@ -1,19 +1,14 @@
-/* base.c: exact states of tables, read under the snapshot of a temporary slot
- * (DESIGN 4.3).
+/* base.c: exact states of tables, read under the snapshot of a temporary slot (DESIGN 4.3).
  *
- *   1. a temporary slot exports a snapshot; its consistent point is the base's
- * LSN. The wait for transactions that were open names them, and is bounded
- * (base_slot.c)
- *   2. workers COPY tables under that snapshot, large ones in ranges of pages;
- * each row becomes an insert at that LSN (base_copy.c)
- *   3. a worker's batch is sorted and written as a segment when it is full;
- * small tables share one
- *   4. the builder gives the bases their place: behind the stream's passing of
- * their LSN, with the shapes and breaks they bring; one log entry makes them
- * visible, at once or not at all
+ *   1. a temporary slot exports a snapshot; its consistent point is the base's LSN. The wait for
+ *      transactions that were open names them, and is bounded (base_slot.c)
+ *   2. workers COPY tables under that snapshot, large ones in ranges of pages; each row becomes an
+ *      insert at that LSN (base_copy.c)
+ *   3. a worker's batch is sorted and written as a segment when it is full; small tables share one
+ *   4. the builder gives the bases their place: behind the stream's passing of their LSN, with the
+ *      shapes and breaks they bring; one log entry makes them visible, at once or not at all
  *
- * A version of the stream belongs after the base iff its commit LSN >= the
- * base's LSN. */
+ * A version of the stream belongs after the base iff its commit LSN >= the base's LSN. */
 #include "archiver/base.h"
 
 #include "core/diag.h"
@@ -38,8 +33,7 @@ struct base_loop {
     bool automatic; /* bases are taken unasked */
 };
 
-/* Waits for the answer also when a stop was asked for: the session's end gives
- * it. */
+/* Waits for the answer also when a stop was asked for: the session's end gives it. */
 static enum base_answer
 base_hand_in(struct archiver *a, struct base_done *done)
 {
@@ -57,8 +51,7 @@ base_hand_in(struct archiver *a, struct base_done *done)
     return answer;
 }
 
-/* The session may end meanwhile: the bases stay exact, and are handed to the
- * next one. */
+/* The session may end meanwhile: the bases stay exact, and are handed to the next one. */
 static int
 base_publish(struct base *b, struct pgs_err *err)
 {
@@ -191,8 +184,7 @@ base_look(struct base_loop *l, struct pgs_err *err)
     bool needed = false, again = false;
     all = all || (interval_us > 0 && clock_us() - l->taken_us > interval_us);
     int rc = archive_refresh(l->archive, err);
-    /* Told not to take bases unasked, it starts to after the first one that was
-   * asked for. */
+    /* Told not to take bases unasked, it starts to after the first one that was asked for. */
     if (rc >= 0 && !all && l->automatic)
         rc = base_is_needed(l, &needed, err);
     if (rc < 0 || (!all && !needed))

@@ -1,8 +1,6 @@
-/* base.h: one base of several tables under way, for base.c, base_slot.c and
- * base_copy.c.
+/* base.h: one base of several tables under way, for base.c, base_slot.c and base_copy.c.
  *
- *     base_slot_open -> base_workers_open -> base_slot_close -> base_copy ->
- * base_workers_close */
+ *     base_slot_open -> base_workers_open -> base_slot_close -> base_copy -> base_workers_close */
 #ifndef ARCHIVER_BASE_H
 #define ARCHIVER_BASE_H
 
@@ -25,17 +23,15 @@ struct base {
     struct pgs_err failure;
 };
 
-/* Makes the temporary slot: b->done.lsn and the snapshot. Waits for open
- * transactions, names them after a while, gives up in the end. */
+/* Makes the temporary slot: b->done.lsn and the snapshot. Waits for open transactions, names them
+ * after a while, gives up in the end. */
 PGS_CHECKED int base_slot_open(struct base *b, struct pgs_err *err);
 void base_slot_close(struct base *b);
 
-/* Connections that hold the snapshot; the catalog as it shows it, in b->arena.
- */
+/* Connections that hold the snapshot; the catalog as it shows it, in b->arena. */
 PGS_CHECKED int base_workers_open(struct base *b, struct catalog *catalog, struct pgs_err *err);
 void base_workers_close(struct base *b);
-/* Copies b->done.tables into segments. What was written before a failure is in
- * b->done.segments. */
+/* Copies b->done.tables into segments. What was written before a failure is in b->done.segments. */
 PGS_CHECKED int base_copy(struct base *b, struct pgs_err *err);
 
 #endif

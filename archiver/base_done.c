@@ -17,8 +17,7 @@ base_done_release(struct base_done *b)
     pthread_mutex_destroy(&b->mutex);
 }
 
-/* Signals with the mutex held: the owner may release as soon as it has seen the
- * answer. */
+/* Signals with the mutex held: the owner may release as soon as it has seen the answer. */
 void
 base_done_answer(struct base_done *b, enum base_answer answer)
 {

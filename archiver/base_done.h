@@ -1,8 +1,8 @@
 /* base_done.h: bases that are written and wait for their place in the log.
  *
- * Whoever took them owns them and waits; builder and flusher answer once:
- * published, or returned (the session ended, or no table of them can be used).
- * A base stays exact, so returned ones may be handed in again. */
+ * Whoever took them owns them and waits; builder and flusher answer once: published, or returned
+ * (the session ended, or no table of them can be used). A base stays exact, so returned ones may be
+ * handed in again. */
 #ifndef ARCHIVER_BASE_DONE_H
 #define ARCHIVER_BASE_DONE_H
 

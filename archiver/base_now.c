@@ -1,5 +1,5 @@
-/* base_now.c: `pgstrata base`: asks the running archiver for bases and waits
- * until the log has them. */
+/* base_now.c: `pgstrata base`: asks the running archiver for bases and waits until the log has
+ * them. */
 #include "archiver/archiver.h"
 
 #include "core/err.h"

@@ -1,6 +1,5 @@
-/* base_slot.c: the temporary slot of a base. Its consistent point comes when
- * the transactions that were open have ended: one that stays open for hours
- * would hold the base, so it is named. */
+/* base_slot.c: the temporary slot of a base. Its consistent point comes when the transactions that
+ * were open have ended: one that stays open for hours would hold the base, so it is named. */
 #include "archiver/base.h"
 
 #include "core/diag.h"

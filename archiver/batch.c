@@ -1,5 +1,4 @@
-/* batch.c: collecting versions. Sorting and writing them is in batch_write.c.
- */
+/* batch.c: collecting versions. Sorting and writing them is in batch_write.c. */
 #include "archiver/batch.h"
 
 #include "archiver/batch_internal.h"
@@ -9,8 +8,8 @@
 #include <endian.h>
 #include <stdlib.h>
 
-/* Grows an arena's array to take one more; what it outgrew stays in the arena
- * until that ends: less than as much again. */
+/* Grows an arena's array to take one more; what it outgrew stays in the arena until that ends: less
+ * than as much again. */
 static void *
 grown(struct arena *arena, void *items, size_t count, size_t *capacity, size_t size)
 {

@@ -1,18 +1,14 @@
-/* batch.h: versions collected in memory until they become a segment and an
- * entry of the log.
+/* batch.h: versions collected in memory until they become a segment and an entry of the log.
  *
- * The builder fills a batch and seals it; a flusher sorts it into runs and
- * writes it. One owner at a time, so nothing here is locked. Rows are copied
- * once, into the arena `rows`; what the entry says (transactions, notes) lives
- * in `meta`. A version costs 48 bytes beside its own bytes.
+ *     new -> (batch_run -> batch_add)... -> batch_txn... -> batch_write... -> free
  *
- *     new -> (batch_run -> batch_add)... -> batch_txn... -> batch_write... ->
- * free
+ * The builder fills a batch and seals it; a flusher sorts it into runs and writes it. One owner at
+ * a time, so nothing here is locked. Rows are copied once, into the arena `rows`; what the entry
+ * says (transactions, notes) lives in `meta`. A version costs 56 bytes beside its own bytes.
  *
- * Items come in stream order, thus by (commit LSN, sequence). Those from
- * `complete_count` on belong to a transaction whose commit has not come: they
- * are written as a segment of their own, a spill, that becomes visible with the
- * entry of the commit (DESIGN 4.5). */
+ * Items come in stream order, thus by (commit LSN, sequence). Those from `complete_count` on belong
+ * to a transaction whose commit has not come: they are written as a segment of their own, a spill,
+ * that becomes visible with the entry of the commit (DESIGN 4.5). */
 #ifndef ARCHIVER_BATCH_H
 #define ARCHIVER_BATCH_H
 
@@ -35,8 +31,7 @@ struct batch_run {
     uint64_t hash;
 };
 
-/* What an entry tells beside segments, gathered per transaction and then per
- * batch. */
+/* What an entry tells beside segments, gathered per transaction and then per batch. */
 struct notes {
     struct log_shape *shapes;
     size_t shape_count, shape_capacity;
@@ -101,22 +96,18 @@ void batch_drop_rows(struct batch *b);
 /* Memory held. */
 size_t batch_bytes(const struct batch *b);
 
-/* The run of this tenant and table, made when new. The tenant's key is copied.
- */
+/* The run of this tenant and table, made when new. The tenant's key is copied. */
 uint32_t batch_run(struct batch *b, const struct run_id *id);
 /* Copies key, row and previous key (SLICE_NULL: none). */
 void batch_add(struct batch *b, uint32_t run, const struct version *v);
-/* Forgets every item from index `count` on: of a transaction that must not be
- * delivered. */
+/* Forgets every item from index `count` on: of a transaction that must not be delivered. */
 void batch_cut(struct batch *b, size_t count);
 void batch_txn(struct batch *b, const struct txn *t);
-/* A commit time counts for the entry, whether the transaction is recorded or
- * not. */
+/* A commit time counts for the entry, whether the transaction is recorded or not. */
 void batch_time(struct batch *b, pgs_time commit_time);
 
-/* Sorts the items [begin, end) into runs and writes them as segment `name`,
- * with the transaction table when `with_txns`. Changes nothing in the batch:
- * may be called again after a failure. */
+/* Sorts the items [begin, end) into runs and writes them as segment `name`, with the transaction
+ * table when `with_txns`. Changes nothing in the batch: may be called again after a failure. */
 PGS_CHECKED int batch_write(const struct batch *b, size_t begin, size_t end, bool with_txns,
                             struct store *store, const char *name, struct budget *budget,
                             struct segment_info *info, struct pgs_err *err);

@@ -1,14 +1,11 @@
 /* batch_write.c: from stream order to runs.
  *
  *   1. count the items of each run, order the runs that have any
- *   2. one pass over the items puts a reference to each into its run's part of
- * an array
- *   3. each part is sorted by key alone, stably: the items came by (commit LSN,
- * sequence)
+ *   2. one pass over the items puts a reference to each into its run's part of an array
+ *   3. each part is sorted by key alone, stably: the items came by (commit LSN, sequence)
  *   4. the parts are written in order
  *
- * A reference carries the key's first bytes, so that most comparisons touch
- * nothing else. */
+ * A reference carries the key's first bytes, so that most comparisons touch nothing else. */
 #include "archiver/batch_internal.h"
 
 #include "core/err.h"
@@ -63,8 +60,7 @@ merge(const struct ref *a, const struct ref *a_end, const struct ref *b, const s
         memcpy(out, b, (size_t)(b_end - b) * sizeof(*b));
 }
 
-/* Stable. `spare` is as large as `refs`. Rows often come in key order: then one
- * look is enough. */
+/* Stable. `spare` is as large as `refs`. Rows often come in key order: then one look is enough. */
 static void
 sort_refs(struct ref *refs, size_t count, struct ref *spare)
 {

@@ -7,8 +7,8 @@
 
 #include <stdlib.h>
 
-/* A batch is not cut within a transaction just because its time has come,
- * unless the transaction takes long to arrive. */
+/* A batch is not cut within a transaction just because its time has come, unless the transaction
+ * takes long to arrive. */
 #define OPEN_PATIENCE 4
 
 struct builder *
@@ -59,8 +59,7 @@ builder_touch(struct builder *b)
         b->batch_since_us = clock_us();
 }
 
-/* Hands the batch to the flushers. What the open transaction has in it is
- * spilled with it. */
+/* Hands the batch to the flushers. What the open transaction has in it is spilled with it. */
 int
 builder_seal(struct builder *b, struct pgs_err *err)
 {
@@ -107,8 +106,7 @@ bases_submit(struct builder *b, struct pgs_err *err)
     size_t usable;
     b->bases = NULL;
     schema_bases_apply(b, bases, &usable);
-    /* The entry of the bases comes behind everything before them, shapes and
-   * breaks included. */
+    /* The entry of the bases comes behind everything before them, shapes and breaks included. */
     int rc = b->batch_since_us != 0 || b->position > b->sealed ? builder_seal(b, err) : 0;
     if (rc < 0 || usable == 0) {
         base_done_answer(bases, rc < 0 ? BASE_RETURNED : BASE_PUBLISHED);
@@ -225,8 +223,7 @@ take_message(struct builder *b, const struct pgoutput_message *in, struct pgs_er
     int rc = message_parse(in->u.message.prefix, in->u.message.content, b->scratch, &m, err);
     if (rc == 0)
         return take_our_message(b, &m, err);
-    /* Anybody may write messages under our prefix: a bad one must not stop the
-   * archive. */
+    /* Anybody may write messages under our prefix: a bad one must not stop the archive. */
     diag_warn(
         "message_bad",
         DIAG(diag_str(DIAG_KEY_ERROR, err->message), diag_lsn(DIAG_KEY_LSN, b->txn.commit_lsn)),
@@ -236,8 +233,7 @@ take_message(struct builder *b, const struct pgoutput_message *in, struct pgs_er
 
 /* --- transactions --- */
 
-/* The 64-bit xid nearest to one seen lately: no transaction is 2^31 away from a
- * living one. */
+/* The 64-bit xid nearest to one seen lately: no transaction is 2^31 away from a living one. */
 static uint64_t
 xid_widen(struct builder *b, uint32_t xid)
 {
@@ -252,8 +248,8 @@ xid_widen(struct builder *b, uint32_t xid)
     return full;
 }
 
-/* Resume is by whole transactions (DESIGN 4.2): one whose commit record starts
- * before the archive's end also ended before it, and is there. */
+/* Resume is by whole transactions (DESIGN 4.2): one whose commit record starts before the archive's
+ * end also ended before it, and is there. */
 static int
 take_begin(struct builder *b, const struct pgoutput_message *m, struct pgs_err *err)
 {
@@ -298,9 +294,11 @@ take_commit(struct builder *b, const struct pgoutput_message *m, struct pgs_err 
     b->position = b->txn.commit_end_lsn;
     builder_touch(b);
     batch_time(b->batch, b->txn.commit_time);
-    /* One of barriers and heartbeats alone is no moment that anybody would go
-   * back to. */
-    if (b->batch->count > b->txn_first || b->txn_spilled || b->txn_speaks)
+    /* One of barriers and heartbeats alone is no moment that anybody would go back to. One that
+     * changed a table's shape is: a target by time must know which side of it is meant. */
+    const struct notes *notes = &b->txn_notes;
+    if (b->batch->count > b->txn_first || b->txn_spilled || b->txn_speaks ||
+        notes->shape_count > 0 || notes->base_count > 0 || notes->break_count > 0)
         batch_txn(b->batch, &b->txn);
     if (!notes_empty(&b->txn_notes)) {
         commit_notes(b);

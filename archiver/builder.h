@@ -1,19 +1,16 @@
 /* builder.h: from pgoutput messages to versions in batches.
  *
- *   1. Begin opens a transaction; each change finds its table's shape, its
- * tenant and its key, and becomes one or two versions (builder_rows.c); our own
- * messages act at their place.
- *   2. Commit closes it: its versions count as complete, what it said of tables
- * goes into the entry.
- *   3. A batch is sealed when it is full, when the flush interval is over, or
- * at a barrier; what an open transaction has in it is spilled.
- *   4. Tables change shape by DDL messages, by Relation messages that do not
- * match, by looks at the catalog (builder_schema.c). What comes from outside
- * the stream waits for its position.
+ *   1. Begin opens a transaction; each change finds its table's shape, its tenant and its key, and
+ *      becomes one or two versions (builder_rows.c); our own messages act at their place.
+ *   2. Commit closes it: its versions count as complete, what it said of tables goes into the
+ *      entry.
+ *   3. A batch is sealed when it is full, when the flush interval is over, or at a barrier; what an
+ *      open transaction has in it is spilled.
+ *   4. Tables change shape by DDL messages, by Relation messages that do not match, by looks at the
+ *      catalog (builder_schema.c). What comes from outside the stream waits for its position.
  *
- * A version's place is (commit LSN, sequence). Nothing is decided on a
- * message's own LSN (DESIGN 4.2). One thread; the world outside is reached
- * through `env` alone. */
+ * A version's place is (commit LSN, sequence). Nothing is decided on a message's own LSN (DESIGN
+ * 4.2). One thread; the world outside is reached through `env` alone. */
 #ifndef ARCHIVER_BUILDER_H
 #define ARCHIVER_BUILDER_H
 
@@ -36,8 +33,8 @@ struct builder_env {
                    struct pgs_err *err);
     /* A table that is not published could be. */
     void (*want_sync)(void *context);
-    /* Takes the batch over, also when it fails; waits for room. Batches come with
-   * tickets from 0 on, without holes. */
+    /* Takes the batch over, also when it fails; waits for room. Batches come with tickets from 0
+     * on, without holes. */
     int (*submit)(void *context, struct batch *batch, struct pgs_err *err);
 };
 
@@ -49,8 +46,7 @@ void builder_load(struct builder *b, const struct alog *log);
 
 /* One pgoutput message. PGS_E_CORRUPT: the stream is not what it must be. */
 PGS_CHECKED int builder_message(struct builder *b, struct slice bytes, struct pgs_err *err);
-/* Everything that ends at or before lsn has been given. `urgent`: the server
- * waits for it. */
+/* Everything that ends at or before lsn has been given. `urgent`: the server waits for it. */
 PGS_CHECKED int builder_position(struct builder *b, pgs_lsn lsn, bool urgent, struct pgs_err *err);
 /* Takes the poll over. An older one that still waits is dropped. */
 PGS_CHECKED int builder_poll(struct builder *b, struct schema_poll *poll, struct pgs_err *err);
@@ -58,8 +54,7 @@ PGS_CHECKED int builder_poll(struct builder *b, struct schema_poll *poll, struct
 PGS_CHECKED int builder_bases(struct builder *b, struct base_done *bases, struct pgs_err *err);
 /* What is due by the clock. */
 PGS_CHECKED int builder_tick(struct builder *b, struct pgs_err *err);
-/* The end of the session: what is complete goes out, an open transaction will
- * come again. */
+/* The end of the session: what is complete goes out, an open transaction will come again. */
 PGS_CHECKED int builder_finish(struct builder *b, struct pgs_err *err);
 
 #endif

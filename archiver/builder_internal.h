@@ -1,5 +1,4 @@
-/* builder_internal.h: the builder's state, for builder.c, builder_rows.c and
- * builder_schema.c. */
+/* builder_internal.h: the builder's state, for builder.c, builder_rows.c and builder_schema.c. */
 #ifndef ARCHIVER_BUILDER_INTERNAL_H
 #define ARCHIVER_BUILDER_INTERNAL_H
 
@@ -38,8 +37,7 @@ struct builder {
     struct base_done *bases;  /* wait for theirs; the base thread has one set at a time */
 };
 
-/* Where something found in the stream holds from: the open transaction's
- * commit. */
+/* Where something found in the stream holds from: the open transaction's commit. */
 static inline pgs_lsn
 builder_here(const struct builder *b)
 {
@@ -65,8 +63,7 @@ void schema_lose(struct builder *b, struct notes *notes, struct arena *arena, st
                  pgs_lsn begin, const char *code, const char *reason);
 /* Between transactions: the catalog as a poll showed it. */
 void schema_poll_apply(struct builder *b, const struct schema_poll *poll);
-/* Between transactions: shapes and breaks that make the bases usable; *usable:
- * tables that stay. */
+/* Between transactions: shapes and breaks that make the bases usable; *usable: tables that stay. */
 void schema_bases_apply(struct builder *b, struct base_done *bases, size_t *usable);
 
 #endif

@@ -1,10 +1,9 @@
 /* builder_schema.c: tables that come, go and change shape (DESIGN 5).
  *
- * Four sources tell: DDL messages, exact and at their place; Relation messages,
- * which show columns and no more; polls of the catalog, which come later than
- * what they tell; bases, which show the shape under their snapshot. What was
- * not told at its place is bounded by the last position at which both sides
- * agreed: coverage breaks from there on, since stored rows may have changed
+ * Four sources tell: DDL messages, exact and at their place; Relation messages, which show columns
+ * and no more; polls of the catalog, which come later than what they tell; bases, which show the
+ * shape under their snapshot. What was not told at its place is bounded by the last position at
+ * which both sides agreed: coverage breaks from there on, since stored rows may have changed
  * without a row event. */
 #include "archiver/builder_internal.h"
 
@@ -14,8 +13,7 @@
 
 #include <stdio.h>
 
-/* Where notes go: the open transaction's at its commit, others with the batch.
- */
+/* Where notes go: the open transaction's at its commit, others with the batch. */
 struct place {
     struct notes *notes;
     struct arena *arena;
@@ -73,8 +71,8 @@ lose(struct builder *b, struct place p, struct table *t, pgs_lsn begin, const ch
     schema_lose(b, p.notes, p.arena, t, begin, code, reason);
 }
 
-/* The table has this shape from now on, and its changes are archived.
- * `hole_end`: where they begin to be, when they were not before. */
+/* The table has this shape from now on, and its changes are archived. `hole_end`: where they begin
+ * to be, when they were not before. */
 static struct table *
 adopt(struct builder *b, struct place p, const struct relation *r, pgs_lsn from, pgs_lsn hole_end)
 {
@@ -103,8 +101,8 @@ is_renamed(const struct table *t, const struct relation *r)
 
 /* --- DDL messages --- */
 
-/* A table without a tenant column may still have rows of tenants, through a
- * foreign key: only the whole catalog tells. */
+/* A table without a tenant column may still have rows of tenants, through a foreign key: only the
+ * whole catalog tells. */
 static int
 decide(struct builder *b, struct relation *r, struct pgs_err *err)
 {
@@ -134,8 +132,7 @@ ddl_new(struct builder *b, const struct relation *r, bool created)
         notes_base(p.notes, p.arena, t->oid, t->shape_id, builder_here(b));
 }
 
-/* A table made and changed in one transaction, before it has rows, begins with
- * its last shape. */
+/* A table made and changed in one transaction, before it has rows, begins with its last shape. */
 static void
 ddl_fresh(struct builder *b, const struct relation *r)
 {
@@ -151,8 +148,7 @@ ddl_known(struct builder *b, struct table *t, const struct relation *r, struct s
 {
     pgs_lsn here = builder_here(b);
     bool same = t->shape_id == relation_shape_id(r);
-    /* An enum's labels, a composite's attributes: stored rows show differently,
-   * shapes do not. */
+    /* An enum's labels, a composite's attributes: stored rows show differently, shapes do not. */
     bool retyped = slice_equal(tag, slice_str("ALTER TYPE"));
     if (same && !retyped && !is_renamed(t, r)) {
         t->agreed = here;

@@ -1,10 +1,8 @@
-/* durable.h: the end of the last log entry, and all the slot ever confirms
- * (DESIGN 4.1). Begins at the archive's end. The flusher advances it (asserted:
- * never back); reading never waits.
+/* durable.h: the end of the last log entry, and all the slot ever confirms (DESIGN 4.1). Begins at
+ * the archive's end. The flusher advances it (asserted: never back); reading never waits.
  *
- * The spills, bases and joining tables that are under way hold nothing back:
- * whatever is not in an entry yet committed after this position, and comes
- * again from the slot. */
+ * The spills, bases and joining tables that are under way hold nothing back: whatever is not in an
+ * entry yet committed after this position, and comes again from the slot. */
 #ifndef ARCHIVER_DURABLE_H
 #define ARCHIVER_DURABLE_H
 

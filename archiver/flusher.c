@@ -1,9 +1,9 @@
 /* flusher.c: writes segments in parallel, appends log entries in order.
  *
- * A batch holds complete transactions first, then perhaps a part of one that is
- * still open. The first become a segment and, when it is this batch's turn, a
- * log entry; the rest becomes a spilled segment that the entry with its commit
- * will name. Storage that is away is waited for; being fenced is the end. */
+ * A batch holds complete transactions first, then perhaps a part of one that is still open. The
+ * first become a segment and, when it is this batch's turn, a log entry; the rest becomes a spilled
+ * segment that the entry with its commit will name. Storage that is away is waited for; being
+ * fenced is the end. */
 #include "archiver/internal.h"
 
 #include "archiver/crash.h"
@@ -48,8 +48,8 @@ publisher_begin(struct archiver *a)
     struct pgs_err ignored;
     pthread_mutex_lock(&p->mutex);
     p->next_ticket = 0;
-    /* Parts of a transaction that comes again from its begin. What cannot be
-   * removed is named by no entry: garbage collection finds it. */
+    /* Parts of a transaction that comes again from its begin. What cannot be removed is named by no
+     * entry: garbage collection finds it. */
     for (size_t i = 0; i < p->spilled_count; i++)
         err_ignore(store_remove(a->store, p->spilled[i].name, &ignored));
     p->spilled_count = 0;
@@ -61,8 +61,7 @@ struct backoff {
     bool warned;
 };
 
-/* Up to half of it less, so that several clients of a store that comes back do
- * not meet. */
+/* Up to half of it less, so that several clients of a store that comes back do not meet. */
 static long
 jittered(long ms)
 {
@@ -248,9 +247,8 @@ bases_answer(struct batch *b, int rc)
     b->bases = NULL;
 }
 
-/* Every batch takes its turn, also after a failure: those behind it wait for
- * theirs. A batch whose turn comes after a failure is not published: a hole
- * must never become visible. */
+/* Every batch takes its turn, also after a failure: those behind it wait for theirs. A batch whose
+ * turn comes after a failure is not published: a hole must never become visible. */
 static int
 batch_flush(struct archiver *a, struct batch *b, struct pgs_err *err)
 {

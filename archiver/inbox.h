@@ -1,10 +1,9 @@
-/* inbox.h: what travels to the builder: chunks of the stream, in the order it
- * was received, and between them what the other threads found out.
+/* inbox.h: what travels to the builder: chunks of the stream, in the order it was received, and
+ * between them what the other threads found out.
  *
- * A chunk packs messages back to back, so that a row costs a copy and no
- * allocation: size u32 | kind u32 | bytes        in host order: a chunk never
- * leaves the process An item is freed by whoever popped it (inbox_free), also
- * when nobody could push it. */
+ * A chunk packs messages back to back, so that a row costs a copy and no allocation:
+ *     size u32 | kind u32 | bytes        in host order: a chunk never leaves the process
+ * An item is freed by whoever popped it (inbox_free), also when nobody could push it. */
 #ifndef ARCHIVER_INBOX_H
 #define ARCHIVER_INBOX_H
 
@@ -26,9 +25,8 @@ struct frame {
     pgs_lsn lsn; /* positions */
 };
 
-/* The tables as the catalog shows them at some moment: all that committed
- * before `before` is in it, and nothing that committed at or after `after`.
- * Lives in its own arena. */
+/* The tables as the catalog shows them at some moment: all that committed before `before` is in it,
+ * and nothing that committed at or after `after`. Lives in its own arena. */
 struct schema_poll {
     struct arena *arena;
     pgs_lsn before, after;
@@ -46,8 +44,7 @@ struct item {
     uint8_t data[];
 };
 
-/* A chunk that can take a frame of `bytes`; charged to the budget until freed.
- */
+/* A chunk that can take a frame of `bytes`; charged to the budget until freed. */
 struct item *inbox_chunk(struct budget *budget, size_t bytes);
 struct item *inbox_poll(struct schema_poll *poll); /* takes the poll over */
 struct item *inbox_bases(struct base_done *bases); /* the bases stay their owner's */

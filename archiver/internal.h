@@ -1,11 +1,9 @@
-/* internal.h: the archiver's parts and what they share. Each field says which
- * thread owns it.
+/* internal.h: the archiver's parts and what they share. Each field says which thread owns it.
  *
- * A session is one life of the replication connection: slot, builder and
- * flushers, with the queues between them. When it ends for a reason that may
- * pass, all of that is thrown away, and the next one starts at the durable end:
- * there is no state to mend (DESIGN 4.1). Base and keeper threads live as long
- * as archiver_run and reach a session through archiver_post alone. */
+ * A session is one life of the replication connection: slot, builder and flushers, with the queues
+ * between them. When it ends for a reason that may pass, all of that is thrown away, and the next
+ * one starts at the durable end: there is no state to mend (DESIGN 4.1). Base and keeper threads
+ * live as long as archiver_run and reach a session through archiver_post alone. */
 #ifndef ARCHIVER_INTERNAL_H
 #define ARCHIVER_INTERNAL_H
 
@@ -81,37 +79,31 @@ archiver_opts(struct archiver *a)
 /* Ends the session with this failure; the first one counts. */
 void archiver_fail(struct archiver *a, const struct pgs_err *err);
 void archiver_wake(struct archiver *a);
-/* For the watchdog: called by the main thread alone, which never waits for
- * storage. */
+/* For the watchdog: called by the main thread alone, which never waits for storage. */
 void archiver_alive(struct archiver *a);
-/* Past this point a stop must not be held up by storage any longer
- * (DESIGN 4.12: 10 s in all). */
+/* Past this point a stop must not be held up by storage any longer (DESIGN 4.12: 10 s in all). */
 bool archiver_stop_overdue(struct archiver *a);
 /* Sleeps, in slices: a stop cuts it short. */
 void archiver_pause(struct archiver *a, long ms);
-/* Hands an item to the builder of the running session. false: still yours (no
- * session, or no room). */
+/* Hands an item to the builder of the running session. false: still yours (no session, or no
+ * room). */
 bool archiver_post(struct archiver *a, struct item *item);
 
-/* start.c: from a connection to a place in the log (DESIGN 4.2). Waits until
- * the slot is free, takes the writer epoch once, records gap and era; then
- * a->durable is where the stream starts. */
+/* start.c: from a connection to a place in the log (DESIGN 4.2). Waits until the slot is free,
+ * takes the writer epoch once, records gap and era; then a->durable is where the stream starts. */
 PGS_CHECKED int start_open(struct archiver *a, struct pgs_err *err);
 PGS_CHECKED int start_session(struct archiver *a, struct pg_conn *replication, struct pgs_err *err);
 
-/* session.c: streams over `c` until stop, failure or the end of the connection.
- */
+/* session.c: streams over `c` until stop, failure or the end of the connection. */
 PGS_CHECKED int session_stream(struct archiver *a, struct pg_conn *c, struct pgs_err *err);
 
-/* slot.c: runs in the caller's thread until stop, failure or the end of the
- * connection. */
+/* slot.c: runs in the caller's thread until stop, failure or the end of the connection. */
 PGS_CHECKED int slot_run(struct archiver *a, struct pg_conn *c, struct pgs_err *err);
 
 /* flusher.c */
 void publisher_init(struct publisher *p, struct alog *log);
 void publisher_release(struct publisher *p);
-/* Before a session: tickets begin anew, what the last one spilled is removed.
- */
+/* Before a session: tickets begin anew, what the last one spilled is removed. */
 void publisher_begin(struct archiver *a);
 void *flusher_thread(void *archiver);
 /* A name for a segment of ours. */

@@ -1,5 +1,5 @@
-/* keeper.c: what happens by the clock beside the stream: heartbeat, tables that
- * come and change, requests for bases, the slot's WAL. */
+/* keeper.c: what happens by the clock beside the stream: heartbeat, tables that come and change,
+ * requests for bases, the slot's WAL. */
 #include "archiver/internal.h"
 
 #include "core/diag.h"
@@ -13,8 +13,7 @@
 #define SECOND_US (INT64_C(1000) * 1000)
 #define HEARTBEAT_US (60 * SECOND_US)
 #define SLOT_US (30 * SECOND_US)
-/* Without event triggers polling is the only source; with them it looks whether
- * they miss some. */
+/* Without event triggers polling is the only source; with them it looks whether they miss some. */
 #define POLL_US (10 * SECOND_US)
 #define POLL_TRIGGERED_US (60 * SECOND_US)
 /* Warn when less than this part of the WAL that the slot may keep is left. */
@@ -99,9 +98,8 @@ poll_read(struct keeper *k, struct schema_poll *poll, struct pgs_err *err)
     return rc;
 }
 
-/* A transaction shows in snapshots a little after its commit record was
- * written, so the position of the poll before this one, seconds ago, stands for
- * what surely is in this one. */
+/* A transaction shows in snapshots a little after its commit record was written, so the position of
+ * the poll before this one, seconds ago, stands for what surely is in this one. */
 static int
 tables_poll(struct keeper *k, struct pgs_err *err)
 {
@@ -121,8 +119,7 @@ tables_poll(struct keeper *k, struct pgs_err *err)
     return 0;
 }
 
-/* Tables that could be archived join the publication, those without identity
- * leave it. */
+/* Tables that could be archived join the publication, those without identity leave it. */
 static int
 tables_sync(struct keeper *k, struct pgs_err *err)
 {

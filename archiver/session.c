@@ -1,5 +1,5 @@
-/* session.c: the pipeline of one session: slot in the caller's thread, builder
- * and flushers beside it. */
+/* session.c: the pipeline of one session: slot in the caller's thread, builder and flushers beside
+ * it. */
 #include "archiver/internal.h"
 
 #include "archiver/builder.h"
@@ -85,8 +85,7 @@ env_want_sync(void *context)
     atomic_store(&c->a->sync_wanted, true);
 }
 
-/* Waits until the budget has room for one more batch, while others are being
- * written. */
+/* Waits until the budget has room for one more batch, while others are being written. */
 static void
 room_wait(struct archiver *a, size_t bytes)
 {
@@ -108,8 +107,7 @@ env_submit(void *context, struct batch *batch, struct pgs_err *err)
     pthread_mutex_lock(&a->room_mutex);
     a->in_flight++;
     pthread_mutex_unlock(&a->room_mutex);
-    /* The budget bounds the queue. Nothing closes it before the builder has
-   * ended. */
+    /* The budget bounds the queue. Nothing closes it before the builder has ended. */
     int rc = queue_try_push(a->batches, batch, 0);
     pgs_assert(rc == 0);
     room_wait(a, c->batch_bytes);
@@ -251,8 +249,8 @@ pipeline_run(struct builder_context *c, struct pg_conn *replication, struct pgs_
     atomic_store(&a->streaming, true);
     int rc = slot_run(a, replication, err);
     atomic_store(&a->streaming, false);
-    /* After a stop what was read goes through. After a failure it comes again,
-   * and storage that is away must not keep us from connecting anew. */
+    /* After a stop what was read goes through. After a failure it comes again, and storage that is
+     * away must not keep us from connecting anew. */
     if (rc == 0 && !atomic_load(&a->failed))
         queue_close(inbox);
     else

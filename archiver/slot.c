@@ -1,6 +1,6 @@
-/* slot.c: the only thread that touches the replication connection. It never
- * waits for storage: when the queue is full it stops reading, and status
- * updates go out by the clock all the same (DESIGN 4.6). */
+/* slot.c: the only thread that touches the replication connection. It never waits for storage: when
+ * the queue is full it stops reading, and status updates go out by the clock all the same (DESIGN
+ * 4.6). */
 #include "archiver/internal.h"
 
 #include "core/err.h"
@@ -16,15 +16,14 @@
 #define LOOK_MESSAGES 4096 /* between two looks at the clock */
 #define POSITION_ASK_US (INT64_C(50) * 1000)
 #define FULL_PAUSE_NS (5 * 1000 * 1000)
-/* The server sends each row by itself. Taking them as they come costs a wake-up
- * on both sides for every one of them, more than everything else together; so
- * while rows flow we sleep a little between reads. A Unix socket holds some 250
- * small rows: about a millisecond of decoding. */
+/* The server sends each row by itself. Taking them as they come costs a wake-up on both sides for
+ * every one of them, more than everything else together; so while rows flow we sleep a little
+ * between reads. A Unix socket holds some 250 small rows: about a millisecond of decoding. */
 #define NAP_NS (300 * 1000)
 #define CHUNK_AGE_US (5 * 1000)
-/* A server that shuts down waits for our confirmation, and asks again after
- * every answer; storage that is down must not hold it up (DESIGN 4.12). A
- * server that merely looks whether we live asks once in a long while. */
+/* A server that shuts down waits for our confirmation, and asks again after every answer; storage
+ * that is down must not hold it up (DESIGN 4.12). A server that merely looks whether we live asks
+ * once in a long while. */
 #define REPLY_HELD_MAX_US (INT64_C(5) * 1000 * 1000)
 #define ASKED_MIN 3
 
@@ -48,8 +47,7 @@ struct slot {
     int64_t position_asked_us;
 };
 
-/* Hands the chunk on; when the queue is full it stays here and nothing more is
- * read. */
+/* Hands the chunk on; when the queue is full it stays here and nothing more is read. */
 static void
 chunk_push(struct slot *s)
 {
@@ -72,9 +70,8 @@ status_send(struct slot *s, struct pgs_err *err)
     return replication_status(s->c, s->confirmed, false, err);
 }
 
-/* At once when there is news, else by the clock. A request is no reason for
- * more: after an answer that does not satisfy it, a server that shuts down asks
- * again without a pause. */
+/* At once when there is news, else by the clock. A request is no reason for more: after an answer
+ * that does not satisfy it, a server that shuts down asks again without a pause. */
 static int
 status_by_clock(struct slot *s, struct pgs_err *err)
 {
@@ -176,8 +173,7 @@ read_some(struct slot *s, bool *ended, struct pgs_err *err)
     return 0;
 }
 
-/* Somebody waits for the stream to come by a place that an idle server would
- * tell of later. */
+/* Somebody waits for the stream to come by a place that an idle server would tell of later. */
 static int
 position_ask(struct slot *s, struct pgs_err *err)
 {
@@ -218,8 +214,8 @@ slot_run(struct archiver *a, struct pg_conn *c, struct pgs_err *err)
         if (rc == 0)
             rc = position_ask(&s, err);
     }
-    /* What was read in whole goes on; a chunk that the full queue refused is read
-   * again next time. */
+    /* What was read in whole goes on; a chunk that the full queue refused is read again next
+     * time. */
     chunk_push(&s);
     inbox_free(s.chunk);
     if (rc == 0 && ended)

@@ -1,9 +1,10 @@
 /* start.c: start-up checks and where the stream starts (DESIGN 4.2, 3).
  *
- *   once       server checks, archive id, store, the log
- *   a session  who the server is: the same, a copy of it, promoted, or another
- * one the slot: free, lost, made anew the writer epoch, once the archive's end
- * against timeline and slot: go on, a gap, or a new era */
+ *     once        server checks, archive id, store, the log
+ *     a session   the slot: free, lost, made anew
+ *                 who the server is: the same, a copy of it, promoted, or another one
+ *                 the writer epoch, once
+ *                 the archive's end against timeline and slot: go on, a gap, or a new era */
 #include "archiver/internal.h"
 
 #include "core/diag.h"
@@ -101,8 +102,7 @@ system_check(struct archiver *a, const struct log_entry *last, struct pgs_err *e
     return err_code(err, "clone");
 }
 
-/* A copy of the server goes on counting from an old heartbeat, or with another
- * process's nonce. */
+/* A copy of the server goes on counting from an old heartbeat, or with another process's nonce. */
 static int
 clone_check(struct archiver *a, struct pg_conn *c, const struct log_entry *last, bool *is_clone,
             struct pgs_err *err)
@@ -220,8 +220,7 @@ append(struct archiver *a, struct log_entry *e, pgs_lsn end, struct pgs_err *err
     return rc;
 }
 
-/* What came between the archive's end and the slot's position is lost: it was
- * never seen. */
+/* What came between the archive's end and the slot's position is lost: it was never seen. */
 static int
 gap_record(struct archiver *a, pgs_lsn begin, pgs_lsn end, struct pgs_err *err)
 {
@@ -298,8 +297,7 @@ session_position(struct archiver *a, struct pg_conn *c, struct pg_conn *replicat
     struct slot_state slot = { 0 };
     bool is_clone = false;
     int rc = slot_wait(a, c, &slot, err);
-    /* Before the epoch is taken: a copy must never fence the original's writer.
-   */
+    /* Before the epoch is taken: a copy must never fence the original's writer. */
     if (rc == 0)
         rc = system_check(a, alog_last(a->publisher.log), err);
     if (rc == 0)

@@ -1,11 +1,9 @@
-/* tables.h: what the builder knows of tables: their shapes at its place in the
- * stream, and whether their changes are archived. Owned by the builder's
- * thread.
+/* tables.h: what the builder knows of tables: their shapes at its place in the stream, and whether
+ * their changes are archived. Owned by the builder's thread.
  *
- * At the start of a session everything comes from the archive's log: its shapes
- * are those of its end, which is where the stream resumes. From there on the
- * stream itself tells (Relation and DDL messages), and the catalog where it
- * must be asked (builder_schema.c). */
+ * At the start of a session everything comes from the archive's log: its shapes are those of its
+ * end, which is where the stream resumes. From there on the stream itself tells (Relation and DDL
+ * messages), and the catalog where it must be asked (builder_schema.c). */
 #ifndef ARCHIVER_TABLES_H
 #define ARCHIVER_TABLES_H
 
