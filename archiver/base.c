@@ -24,6 +24,7 @@
 #define LOOK_US (30 * SECOND_US) /* at coverage, when nothing asks for it */
 #define RETRY_US (10 * SECOND_US)
 #define ANSWER_MS 100
+#define LEFT_OUT_TRIES 3
 
 struct base_loop {
     struct archiver *a;
@@ -88,17 +89,33 @@ segments_remove(struct base *b)
         err_ignore(store_remove(b->a->store, b->done.segments[i].name, &ignored));
 }
 
-/* Which tables the base is of. */
+/* Which tables the base is of: all, those that cannot be answered for, or the ones named, which
+ * were left out before and are locked now. */
 struct choice {
-    bool all;                /* else those that cannot be answered for */
-    struct archive *archive; /* who knows which these are */
+    bool all;
+    struct archive *archive; /* who knows what can be answered for */
+    const uint32_t *oids;    /* NULL: none are named */
+    size_t oid_count;
 };
+
+static bool
+is_named(const struct choice *choice, uint32_t oid)
+{
+    for (size_t i = 0; i < choice->oid_count; i++) {
+        if (choice->oids[i] == oid)
+            return true;
+    }
+    return false;
+}
 
 static bool
 is_chosen(const struct relation *r, const struct choice *choice)
 {
-    return r->covered && r->published &&
-           (choice->all || !archive_table_covered(choice->archive, r->oid));
+    if (!r->covered || !r->published)
+        return false;
+    if (choice->oids != NULL)
+        return is_named(choice, r->oid);
+    return choice->all || !archive_table_covered(choice->archive, r->oid);
 }
 
 static void
@@ -118,13 +135,20 @@ base_take(struct base *b, const struct choice *choice, struct pgs_err *err)
 {
     struct catalog catalog;
     int64_t started_us = clock_us();
-    int rc = base_slot_open(b, err);
+    int rc = base_connect(b, err);
+    if (rc == 0 && choice->oids != NULL)
+        rc = catalog_read(b->workers[0], &archiver_opts(b->a)->setup.rules, b->arena, &b->known,
+                          err);
     if (rc == 0)
-        rc = base_workers_open(b, &catalog, err);
+        rc = base_slot_open(b, err);
+    if (rc == 0)
+        rc = base_join(b, choice->oids, choice->oid_count, &catalog, err);
     base_slot_close(b); /* the workers hold the snapshot now */
     if (rc < 0)
         return rc;
     tables_choose(b, &catalog, choice);
+    if (b->done.table_count == 0)
+        return 0;
     rc = base_copy(b, err);
     if (rc == 0)
         rc = base_publish(b, err);
@@ -135,21 +159,51 @@ base_take(struct base *b, const struct choice *choice, struct pgs_err *err)
     return rc;
 }
 
-/* *again: a table was left out, since its changes were not all archived. */
+/* Tables that were left out, into `arena`. */
+static size_t
+left_out(const struct base_done *done, struct arena *arena, uint32_t **oids)
+{
+    size_t count = 0;
+    *oids = arena_alloc_array(arena, done->table_count + 1, sizeof(**oids));
+    for (size_t i = 0; i < done->table_count; i++) {
+        if (done->tables[i].left_out)
+            (*oids)[count++] = done->tables[i].relation->oid;
+    }
+    return count;
+}
+
+static int
+base_try(struct archiver *a, const struct choice *choice, struct arena *arena, uint32_t **oids,
+         size_t *oid_count, struct pgs_err *err)
+{
+    struct base b = { .a = a, .mutex = PTHREAD_MUTEX_INITIALIZER };
+    b.arena = arena_new(NULL);
+    base_done_init(&b.done);
+    int rc = base_take(&b, choice, err);
+    if (rc == 0)
+        *oid_count = left_out(&b.done, arena, oids);
+    base_close(&b);
+    base_done_release(&b.done);
+    arena_free(b.arena);
+    return rc;
+}
+
+/* What was left out is taken again, under a lock. *again: something still is. */
 static int
 base_run(struct base_loop *l, bool all, bool *again, struct pgs_err *err)
 {
-    struct base b = { .a = l->a, .mutex = PTHREAD_MUTEX_INITIALIZER };
-    const struct choice choice = { all, l->archive };
-    b.arena = arena_new(NULL);
-    base_done_init(&b.done);
-    int rc = base_take(&b, &choice, err);
-    *again = false;
-    for (size_t i = 0; rc == 0 && i < b.done.table_count; i++)
-        *again = *again || b.done.tables[i].left_out;
-    base_workers_close(&b);
-    base_done_release(&b.done);
-    arena_free(b.arena);
+    struct choice choice = { .all = all, .archive = l->archive };
+    struct arena *arena = arena_new(NULL);
+    uint32_t *oids = NULL;
+    size_t count = 0;
+    int rc = base_try(l->a, &choice, arena, &oids, &count, err);
+    for (int i = 0; rc == 0 && count > 0 && i < LEFT_OUT_TRIES; i++) {
+        choice.oids = oids;
+        choice.oid_count = count;
+        rc = base_try(l->a, &choice, arena, &oids, &count, err);
+    }
+    *again = count > 0;
+    arena_free(arena);
     return rc < 0 ? err_doing(err, "take a base") : 0;
 }
 
@@ -158,7 +212,7 @@ static int
 base_is_needed(struct base_loop *l, bool *needed, struct pgs_err *err)
 {
     const struct archiver_opts *opts = archiver_opts(l->a);
-    const struct choice choice = { false, l->archive };
+    const struct choice choice = { .archive = l->archive };
     struct arena *arena = arena_new(NULL);
     struct catalog catalog = { 0 };
     int rc =

@@ -9,7 +9,9 @@
 
 #define BASE_SHARE 8 /* of the budget: all workers' batches together */
 #define BATCH_BYTES_MIN ((size_t)1 << 20)
-#define UNIT_PAGES 8192 /* 64 MiB of table: large enough to compress, small enough to share */
+#define UNIT_PAGES 8192     /* 64 MiB of table: large enough to compress, small enough to share */
+#define LOCK_TIMEOUT "'5s'" /* behind a lock that waits, everybody waits */
+#define LOCK_NOT_AVAILABLE "55P03"
 #define TID_RANGE_VERSION 140000 /* scans of a range of pages came with PostgreSQL 14 */
 
 /* What a worker copies at once: a table, or some of its pages. */
@@ -41,12 +43,13 @@ base_fail(struct base *b, const struct pgs_err *err)
 /* --- connections --- */
 
 static int
-snapshot_join(struct base *b, struct pg_conn *c, struct pgs_err *err)
+snapshot_join(struct base *b, struct pg_conn *c, const char *locks, struct pgs_err *err)
 {
     struct buf sql = { 0 };
-    buf_put_str(&sql, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET "
-                      "TRANSACTION SNAPSHOT ");
+    buf_put_str(&sql, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ");
     int rc = quote_literal(c, &sql, slice_str(b->snapshot), err);
+    buf_put_str(&sql, "; SET LOCAL lock_timeout = " LOCK_TIMEOUT ";");
+    buf_put_str(&sql, locks);
     if (rc == 0)
         rc = pg_exec(c, buf_cstr(&sql), err);
     buf_release(&sql);
@@ -54,39 +57,71 @@ snapshot_join(struct base *b, struct pg_conn *c, struct pgs_err *err)
 }
 
 int
-base_workers_open(struct base *b, struct catalog *catalog, struct pgs_err *err)
+base_connect(struct base *b, struct pgs_err *err)
 {
     const struct archiver_opts *opts = archiver_opts(b->a);
     unsigned count = opts->base_threads < 1 ? 1 : opts->base_threads;
     int rc = 0;
     count = count > BASE_WORKERS_MAX ? BASE_WORKERS_MAX : count;
     while (rc == 0 && b->worker_count < count) {
-        struct pg_conn **c = &b->workers[b->worker_count];
-        rc = pg_open(&opts->target, &(struct pg_open_opts){ 0 }, c, err);
+        rc = pg_open(&opts->target, &(struct pg_open_opts){ 0 }, &b->workers[b->worker_count], err);
         b->worker_count += rc == 0 ? 1 : 0;
-        if (rc == 0)
-            rc = snapshot_join(b, *c, err);
     }
-    return rc < 0 ? rc : catalog_read(b->workers[0], &opts->setup.rules, b->arena, catalog, err);
+    return rc;
+}
+
+static int
+put_lock(struct base *b, struct buf *sql, const struct relation *r, struct pgs_err *err)
+{
+    buf_put_str(sql, "LOCK TABLE ONLY ");
+    int rc = quote_qualified(b->workers[0], sql, r->schema, r->name, err);
+    buf_put_str(sql, " IN ACCESS SHARE MODE;");
+    return rc;
+}
+
+/* The first worker locks in the same round trip that gives it the snapshot. */
+int
+base_join(struct base *b, const uint32_t *oids, size_t count, struct catalog *catalog,
+          struct pgs_err *err)
+{
+    const struct catalog_rules *rules = &archiver_opts(b->a)->setup.rules;
+    struct buf locks = { 0 };
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        const struct relation *r = catalog_by_oid(&b->known, oids[i]);
+        rc = r != NULL ? put_lock(b, &locks, r, err) : 0;
+    }
+    for (unsigned i = 0; rc == 0 && i < b->worker_count; i++)
+        rc = snapshot_join(b, b->workers[i], i == 0 ? buf_cstr(&locks) : "", err);
+    buf_release(&locks);
+    return rc < 0 ? rc : catalog_read(b->workers[0], rules, b->arena, catalog, err);
 }
 
 void
-base_workers_close(struct base *b)
+base_close(struct base *b)
 {
     for (unsigned i = 0; i < b->worker_count; i++)
         pg_close(b->workers[i]);
     b->worker_count = 0;
+    base_slot_close(b);
 }
 
 /* --- units --- */
 
+/* PGS_NONE: not to be had now; a lock is in the way, or the table is gone. */
 static int
-pages_read(struct base *b, const struct relation *r, uint64_t *pages, struct pgs_err *err)
+not_now(const struct pgs_err *err)
+{
+    bool gone = strncmp(err->sqlstate, "42", 2) == 0; /* syntax error or access rule violation */
+    return gone || strcmp(err->sqlstate, LOCK_NOT_AVAILABLE) == 0 ? PGS_NONE : (int)err->kind;
+}
+
+static int
+pages_ask(struct pg_conn *c, const struct relation *r, uint64_t *pages, struct pgs_err *err)
 {
     struct pg_rows *rows = NULL;
     struct arena *scratch = arena_new(NULL);
-    int rc = pg_query(b->workers[0],
-                      "SELECT pg_relation_size($1::oid) / current_setting('block_size')::int",
+    int rc = pg_query(c, "SELECT pg_relation_size($1::oid) / current_setting('block_size')::int",
                       PG_PARAMS(arena_printf(scratch, "%u", r->oid)), &rows, err);
     if (rc == 0) {
         const char *text = pg_cell(rows, 0, 0);
@@ -94,7 +129,18 @@ pages_read(struct base *b, const struct relation *r, uint64_t *pages, struct pgs
     }
     pg_rows_free(rows);
     arena_free(scratch);
-    return rc;
+    return rc < 0 ? not_now(err) : 0;
+}
+
+/* As pages_ask; its lock ends with it. */
+static int
+pages_read(struct base *b, const struct relation *r, uint64_t *pages, struct pgs_err *err)
+{
+    int rc = pg_exec(b->workers[0], "SAVEPOINT pages", err);
+    int asked = rc < 0 ? rc : pages_ask(b->workers[0], r, pages, err);
+    if (asked >= 0)
+        rc = pg_exec(b->workers[0], "ROLLBACK TO SAVEPOINT pages", err);
+    return rc < 0 ? rc : asked;
 }
 
 static void
@@ -120,6 +166,10 @@ units_make(struct base *b, struct pgs_err *err)
         int rc = pages_read(b, b->done.tables[i].relation, &pages, err);
         if (rc < 0)
             return rc;
+        if (rc == PGS_NONE) {
+            b->done.tables[i].left_out = true;
+            continue;
+        }
         if (!ranges || pages < 2 * UNIT_PAGES) {
             unit_add(b, &capacity, (struct base_unit){ .table = i, .whole = true });
             continue;
@@ -273,23 +323,64 @@ unit_rows(struct worker *w, const struct base_table *t, uint64_t *count, struct 
     return rc < 0 ? rc : 0;
 }
 
+/* TRUNCATE and ALTER TABLE give a table new files, and files have no history: to a snapshot from
+ * before them the table would look empty or changed. The read holds a lock now, so what is compared
+ * stays. The catalog's row is seen as of the snapshot, the function tells of today. */
 static int
-unit_copy(struct worker *w, const struct base_unit *unit, struct pgs_err *err)
+table_is_as_seen(struct worker *w, const struct relation *r, bool *as_seen, struct pgs_err *err)
 {
-    struct base_table *t = &w->base->done.tables[unit->table];
+    struct pg_rows *rows = NULL;
+    struct arena *scratch = arena_new(NULL);
+    int rc = pg_query(w->conn,
+                      "SELECT 1 FROM pg_class WHERE oid = $1::oid"
+                      " AND relfilenode = pg_relation_filenode(oid)",
+                      PG_PARAMS(arena_printf(scratch, "%u", r->oid)), &rows, err);
+    if (rc == 0)
+        *as_seen = pg_rows_count(rows) == 1;
+    pg_rows_free(rows);
+    arena_free(scratch);
+    return rc;
+}
+
+static int
+unit_read(struct worker *w, const struct base_unit *unit, uint64_t *count, bool *as_seen,
+          struct pgs_err *err)
+{
+    const struct base_table *t = &w->base->done.tables[unit->table];
     struct buf sql = { 0 };
-    uint64_t count = 0;
     int rc = copy_sql(w, t->relation, unit, &sql, err);
     if (rc == 0)
         rc = pg_copy_out_begin(w->conn, buf_cstr(&sql), err);
     if (rc == 0)
-        rc = unit_rows(w, t, &count, err);
+        rc = unit_rows(w, t, count, err);
+    if (rc == 0)
+        rc = table_is_as_seen(w, t->relation, as_seen, err);
     buf_release(&sql);
+    if (rc < 0)
+        rc = not_now(err);
+    if (rc == PGS_NONE)
+        *as_seen = false;
+    return rc < 0 ? rc : 0;
+}
+
+/* Within a savepoint, so that its lock ends with it: nobody's DDL waits for the whole base. */
+static int
+unit_copy(struct worker *w, const struct base_unit *unit, struct pgs_err *err)
+{
+    struct base_table *t = &w->base->done.tables[unit->table];
+    uint64_t count = 0;
+    bool as_seen = true;
+    int rc = pg_exec(w->conn, "SAVEPOINT unit", err);
+    if (rc == 0)
+        rc = unit_read(w, unit, &count, &as_seen, err);
+    if (rc == 0)
+        rc = pg_exec(w->conn, "ROLLBACK TO SAVEPOINT unit", err);
     if (rc < 0)
         return err_doing(err, "copy table %.*s.%.*s", SLICE_PRINT(t->relation->schema),
                          SLICE_PRINT(t->relation->name));
     pthread_mutex_lock(&w->base->mutex);
     t->rows += count;
+    t->left_out = t->left_out || !as_seen;
     pthread_mutex_unlock(&w->base->mutex);
     return 0;
 }

@@ -18,8 +18,9 @@ struct base_table {
     uint64_t rows;
     uint32_t *segments; /* indexes */
     size_t segment_count;
-    bool left_out; /* the builder: its changes since are not all archived, it
-                    needs a newer base */
+    /* It needs a newer base: it was truncated or rewritten before it could be read, or the builder
+     * has not archived all of its changes since. */
+    bool left_out;
 };
 
 struct base_done {

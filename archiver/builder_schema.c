@@ -316,6 +316,8 @@ base_table_apply(struct builder *b, struct base_table *base, pgs_lsn lsn)
 {
     struct table *t = tables_find(&b->tables, base->relation->oid);
     bool same = t != NULL && t->shape_id == base->shape_id;
+    if (base->left_out)
+        return;
     base->left_out = t != NULL && (!t->archived || t->kept_from > lsn || (!same && t->from > lsn) ||
                                    t->broken_since > lsn);
     if (base->left_out) {

@@ -7,8 +7,11 @@
 #ifndef ARCHIVER_TABLES_H
 #define ARCHIVER_TABLES_H
 
+#include "core/hash.h"
 #include "strata/alog.h"
 
+/* uthash's own hash falls through its cases, which clang takes for a slip. */
+#define HASH_FUNCTION(key, size, hash) ((hash) = (unsigned)hash_bytes(slice_of((key), (size)), 0))
 #include <uthash.h>
 
 struct table {
