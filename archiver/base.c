@@ -113,6 +113,19 @@ tables_choose(struct base *b, const struct catalog *catalog, const struct choice
     }
 }
 
+static void
+rewritten_leave_out(struct base *b)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < b->done.table_count; i++) {
+        if (b->done.tables[i].rewritten)
+            b->rewritten_count++;
+        else
+            b->done.tables[kept++] = b->done.tables[i];
+    }
+    b->done.table_count = kept;
+}
+
 static int
 base_take(struct base *b, const struct choice *choice, struct pgs_err *err)
 {
@@ -126,16 +139,17 @@ base_take(struct base *b, const struct choice *choice, struct pgs_err *err)
         return rc;
     tables_choose(b, &catalog, choice);
     rc = base_copy(b, err);
-    if (rc == 0)
+    rewritten_leave_out(b);
+    if (rc == 0 && b->done.table_count > 0)
         rc = base_publish(b, err);
-    if (rc < 0)
+    if (rc < 0 || b->done.table_count == 0)
         segments_remove(b);
     else
         base_report(b, started_us);
     return rc;
 }
 
-/* *again: a table was left out, since its changes were not all archived. */
+/* *again: a table was left out, since its changes were not all archived, or it was rewritten. */
 static int
 base_run(struct base_loop *l, bool all, bool *again, struct pgs_err *err)
 {
@@ -144,7 +158,7 @@ base_run(struct base_loop *l, bool all, bool *again, struct pgs_err *err)
     b.arena = arena_new(NULL);
     base_done_init(&b.done);
     int rc = base_take(&b, &choice, err);
-    *again = false;
+    *again = rc == 0 && b.rewritten_count > 0;
     for (size_t i = 0; rc == 0 && i < b.done.table_count; i++)
         *again = *again || b.done.tables[i].left_out;
     base_workers_close(&b);

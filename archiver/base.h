@@ -16,7 +16,8 @@ struct base {
     char snapshot[64];
     struct pg_conn *workers[BASE_WORKERS_MAX]; /* each in a transaction under the snapshot */
     unsigned worker_count;
-    pthread_mutex_t mutex; /* guards what follows, too */
+    size_t rewritten_count; /* tables left out since the snapshot cannot show them any more */
+    pthread_mutex_t mutex;  /* guards what follows, too */
     struct base_unit *units;
     size_t unit_count, next_unit;
     bool failed;

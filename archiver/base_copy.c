@@ -273,23 +273,47 @@ unit_rows(struct worker *w, const struct base_table *t, uint64_t *count, struct 
     return rc < 0 ? rc : 0;
 }
 
+/* TRUNCATE, and ALTER TABLE where it rewrites, are not MVCC-safe: to an older snapshot the table is
+ * empty as soon as they commit. Then its file is another one: pg_class is read under the snapshot,
+ * pg_relation_filenode as things are now. The lock of COPY is held, so now is for good. */
+static int
+rewritten_read(struct worker *w, const struct relation *r, bool *rewritten, struct pgs_err *err)
+{
+    struct pg_rows *rows = NULL;
+    int rc = pg_query(w->conn,
+                      "SELECT relfilenode <> pg_relation_filenode(oid) FROM pg_class"
+                      " WHERE oid = $1::oid",
+                      PG_PARAMS(arena_printf(w->scratch, "%u", r->oid)), &rows, err);
+    if (rc == 0) {
+        const char *text = pg_rows_count(rows) == 1 ? pg_cell(rows, 0, 0) : NULL;
+        *rewritten = text == NULL || text[0] == 't';
+    }
+    pg_rows_free(rows);
+    arena_reset(w->scratch);
+    return rc;
+}
+
 static int
 unit_copy(struct worker *w, const struct base_unit *unit, struct pgs_err *err)
 {
     struct base_table *t = &w->base->done.tables[unit->table];
     struct buf sql = { 0 };
     uint64_t count = 0;
+    bool rewritten = false;
     int rc = copy_sql(w, t->relation, unit, &sql, err);
     if (rc == 0)
         rc = pg_copy_out_begin(w->conn, buf_cstr(&sql), err);
     if (rc == 0)
         rc = unit_rows(w, t, &count, err);
+    if (rc == 0)
+        rc = rewritten_read(w, t->relation, &rewritten, err);
     buf_release(&sql);
     if (rc < 0)
         return err_doing(err, "copy table %.*s.%.*s", SLICE_PRINT(t->relation->schema),
                          SLICE_PRINT(t->relation->name));
     pthread_mutex_lock(&w->base->mutex);
     t->rows += count;
+    t->rewritten = t->rewritten || rewritten;
     pthread_mutex_unlock(&w->base->mutex);
     return 0;
 }

@@ -18,6 +18,8 @@ struct base_table {
     uint64_t rows;
     uint32_t *segments; /* indexes */
     size_t segment_count;
+    bool
+        rewritten; /* the copy: truncated or rewritten since the snapshot, which then shows too little */
     bool left_out; /* the builder: its changes since are not all archived, it
                     needs a newer base */
 };
