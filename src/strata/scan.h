@@ -36,6 +36,12 @@ PGS_CHECKED int scan_changed_keys(struct archive *a, const struct tenant *tenant
                                   struct arena *arena, struct slice **keys, size_t *count,
                                   bool *truncated, struct pgs_err *err);
 
+/* Of opts->keys those that the tenant had at any time from the base to opts->to, in `arena` (the
+ * bytes stay the caller's). What others deleted falls away: a tombstone's key that is not kept
+ * concerns nobody here. */
+PGS_CHECKED int scan_held_keys(struct archive *a, const struct scan_opts *opts, struct arena *arena,
+                               struct slice **keys, size_t *count, struct pgs_err *err);
+
 /* --- folding versions to rows --- */
 /* Applies versions of one key in order: carries 'u' fields over, ends with deletes. */
 struct fold;

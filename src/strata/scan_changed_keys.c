@@ -1,4 +1,5 @@
-/* scan_changed_keys.c: which keys changed, from runs of changes alone. */
+/* scan_changed_keys.c: which keys changed, from runs of changes alone, and which of them are a
+ * tenant's. */
 #include "strata/scan.h"
 
 #include "core/err.h"
@@ -98,5 +99,30 @@ scan_changed_keys(struct archive *a, const struct tenant *tenant, uint32_t table
     *keys = unique;
     *count = n;
     *truncated = any_truncate;
+    return 0;
+}
+
+int
+scan_held_keys(struct archive *a, const struct scan_opts *opts, struct arena *arena,
+               struct slice **keys, size_t *count, struct pgs_err *err)
+{
+    struct slice *held = arena_alloc_array(arena, opts->key_count + 1, sizeof(*held));
+    struct scan *scan = NULL;
+    struct version v;
+    size_t next = 0, n = 0;
+    bool base;
+    int rc = scan_open(a, opts, &scan, err);
+    while (rc == 0 && (rc = scan_next(scan, &v, &base, err)) == 0) {
+        if (n > 0 && slice_equal(held[n - 1], v.key))
+            continue;
+        while (!slice_equal(opts->keys[next], v.key))
+            next++;
+        held[n++] = opts->keys[next];
+    }
+    scan_close(scan);
+    if (rc < 0)
+        return rc;
+    *keys = held;
+    *count = n;
     return 0;
 }

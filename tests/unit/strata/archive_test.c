@@ -94,7 +94,8 @@ the_newest_base_at_or_before_answers(void **state)
     check_covered(f, 900, 200);
 }
 
-/* A base is told of when its copy is done, and a break when a poll finds it: LSNs count, not entries. */
+/* A base is told of when its copy is done, and a break when a poll finds it: LSNs count, not
+ * entries. */
 static void
 coverage_goes_by_lsn_whatever_the_order_of_entries(void **state)
 {
@@ -417,9 +418,8 @@ a_32_bit_xid_means_the_newest_with_these_bits(void **state)
     check_cut(f, XID(new), 308, new, new + 1);
 }
 
-/* One commit record right behind another: whose LSN is meant cannot be told. */
 static void
-an_lsn_of_two_transactions_is_refused(void **state)
+an_lsn_of_two_transactions_means_the_one_that_starts_there(void **state)
 {
     struct fixture *f = *state;
     empty_base(f, WORLD_ORDERS, 100);
@@ -427,7 +427,7 @@ an_lsn_of_two_transactions_is_refused(void **state)
     world_flush(&f->w);
     commit(f, 208, 2, 2);
     world_flush(&f->w);
-    check_not_resolved(f, BEFORE_LSN(208), PGS_E_REFUSED, "ambiguous_lsn");
+    check_cut(f, BEFORE_LSN(208), 208, 1, 2);
     check_cut(f, BEFORE_LSN(200), 200, 0, 1);
     check_cut(f, BEFORE_LSN(216), 208, 1, 2);
 }
@@ -613,7 +613,7 @@ main(void)
         TEST(lsns_keep_what_ended_by_then),
         TEST(a_transaction_is_a_moment_by_itself),
         TEST(a_32_bit_xid_means_the_newest_with_these_bits),
-        TEST(an_lsn_of_two_transactions_is_refused),
+        TEST(an_lsn_of_two_transactions_means_the_one_that_starts_there),
         TEST(names_mean_their_transaction),
         TEST(the_future_is_refused),
         TEST(an_archive_of_nothing_is_refused),

@@ -62,7 +62,8 @@ parts_of_every_size_come_back(void **state)
     }
 }
 
-/* One byte each, small and large: the checksums find it; a key or cipher id that is not 0 is refused. */
+/* One byte each, small and large: the checksums find it; a key or cipher id that is not 0 is
+ * refused. */
 static void
 every_damaged_byte_is_found(void **state)
 {
