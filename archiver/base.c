@@ -1,451 +1,299 @@
 /* base.c: exact states of tables, read under the snapshot of a temporary slot (DESIGN 4.3).
  *
- *   1. a temporary slot exports a snapshot; its consistent point is the base's LSN
- *   2. workers COPY tables under that snapshot, each row becomes an insert at that LSN
+ *   1. a temporary slot exports a snapshot; its consistent point is the base's LSN. The wait for
+ *      transactions that were open names them, and is bounded (base_slot.c)
+ *   2. workers COPY tables under that snapshot, large ones in ranges of pages; each row becomes an
+ *      insert at that LSN (base_copy.c)
  *   3. a worker's batch is sorted and written as a segment when it is full; small tables share one
- *   4. one log entry names all segments, bases and shapes: the base is visible whole or not at all
+ *   4. the builder gives the bases their place: behind the stream's passing of their LSN, with the
+ *      shapes and breaks they bring; one log entry makes them visible, at once or not at all
  *
  * A version of the stream belongs after the base iff its commit LSN >= the base's LSN. */
-#include "archiver/internal.h"
+#include "archiver/base.h"
 
 #include "core/diag.h"
 #include "core/diag_keys.h"
 #include "core/err.h"
 #include "core/timefmt.h"
-#include "pg/copytext.h"
-#include "pg/quote.h"
-#include "pg/replication.h"
 #include "strata/archive.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
 
-#define BASE_SHARE 8 /* of the budget: per worker's batch */
-#define LOOK_INTERVAL_MS 1000
-#define RETRY_AFTER_US (INT64_C(10) * 1000 * 1000)
+#define TICK_MS 20
+#define SECOND_US (INT64_C(1000) * 1000)
+#define LOOK_US (30 * SECOND_US) /* at coverage, when nothing asks for it */
+#define RETRY_US (10 * SECOND_US)
+#define ANSWER_MS 100
+#define LEFT_OUT_TRIES 3
 
-struct base_table {
-    const struct relation *relation;
-    uint64_t rows;
-    uint32_t *segments; /* indexes into base.segments */
-    size_t segment_count;
-};
-
-/* One base of several tables. */
-struct base {
+struct base_loop {
     struct archiver *a;
-    pgs_lsn lsn;
-    char snapshot[64];
-    struct arena *arena;
-    struct base_table *tables;
-    size_t table_count;
-    pthread_mutex_t mutex; /* guards everything below, and the tables' segment lists */
-    size_t next_table;
-    struct segment_info *segments;
-    size_t segment_count;
-    bool failed;
-    struct pgs_err failure;
+    struct archive *archive; /* our own view of the log */
+    struct pg_conn *conn;    /* for the catalog; NULL: not connected */
+    int64_t looked_us, taken_us, failed_us;
+    bool automatic; /* bases are taken unasked */
 };
 
-struct worker {
-    struct base *base;
-    struct pg_conn *conn;
-    struct batch *batch;
-    struct arena *scratch;
-    struct buf key, image;
-    size_t batch_bytes_max;
-};
-
-static void
-base_fail(struct base *b, const struct pgs_err *err)
+/* Waits for the answer also when a stop was asked for: the session's end gives it. */
+static enum base_answer
+base_hand_in(struct archiver *a, struct base_done *done)
 {
-    pthread_mutex_lock(&b->mutex);
-    if (!b->failed)
-        b->failure = *err;
-    b->failed = true;
-    pthread_mutex_unlock(&b->mutex);
-}
-
-static bool
-batch_has_table(const struct batch *batch, uint32_t oid)
-{
-    for (size_t i = 0; i < batch->run_count; i++) {
-        if (batch->runs[i].table_oid == oid)
-            return true;
+    struct item *item = inbox_bases(done);
+    enum base_answer answer;
+    done->answer = BASE_WAITS;
+    if (!archiver_post(a, item)) {
+        inbox_free(item); /* answers too */
+        return BASE_RETURNED;
     }
-    return false;
+    atomic_store(&a->wanted, done->lsn);
+    archiver_wake(a);
+    while ((answer = base_done_wait(done, ANSWER_MS)) == BASE_WAITS)
+        continue;
+    return answer;
 }
 
-/* The segment belongs to every table that has rows in the batch. */
-static void
-segment_register(struct base *b, const struct batch *batch, const struct segment_info *info)
-{
-    pthread_mutex_lock(&b->mutex);
-    struct segment_info *grown = arena_alloc_array(b->arena, b->segment_count + 1, sizeof(*grown));
-    if (b->segment_count > 0)
-        memcpy(grown, b->segments, b->segment_count * sizeof(*grown));
-    grown[b->segment_count] = *info;
-    b->segments = grown;
-    for (size_t i = 0; i < b->table_count; i++) {
-        struct base_table *t = &b->tables[i];
-        if (!batch_has_table(batch, t->relation->oid))
-            continue;
-        uint32_t *list = arena_alloc_array(b->arena, t->segment_count + 1, sizeof(*list));
-        if (t->segment_count > 0)
-            memcpy(list, t->segments, t->segment_count * sizeof(*list));
-        list[t->segment_count++] = (uint32_t)b->segment_count;
-        t->segments = list;
-    }
-    b->segment_count++;
-    pthread_mutex_unlock(&b->mutex);
-}
-
-static int
-worker_write(struct worker *w, struct pgs_err *err)
-{
-    struct base *b = w->base;
-    struct segment_info info;
-    char name[SEGMENT_NAME_MAX];
-    if (w->batch->count == 0)
-        return 0;
-    publisher_segment_name(b->a, name);
-    int rc = batch_write(w->batch, 0, w->batch->count, false, b->a->store, name, &info, err);
-    if (rc < 0)
-        return rc;
-    segment_register(b, w->batch, &info);
-    batch_free(w->batch);
-    w->batch = batch_new(&b->a->budget);
-    return 0;
-}
-
-static int
-copy_sql(struct worker *w, const struct relation *r, struct buf *sql, struct pgs_err *err)
-{
-    int rc = 0;
-    buf_put_str(sql, "COPY (SELECT ");
-    for (size_t i = 0; rc == 0 && i < r->column_count; i++) {
-        buf_put_str(sql, i > 0 ? ", " : "");
-        rc = quote_ident(w->conn, sql, r->columns[i].name, err);
-    }
-    buf_put_str(sql, " FROM ONLY ");
-    if (rc == 0)
-        rc = quote_qualified(w->conn, sql, r->schema, r->name, err);
-    buf_put_str(sql, ") TO STDOUT");
-    return rc;
-}
-
-static int
-row_add(struct worker *w, const struct relation *r, uint64_t shape_id, struct slice line,
-        struct pgs_err *err)
-{
-    struct slice *fields = arena_alloc_array(w->scratch, r->column_count + 1, sizeof(*fields));
-    struct slice tenant = SLICE_NULL;
-    int rc = copytext_split(line, r->column_count, fields, w->scratch, err);
-    if (rc < 0)
-        return rc;
-    buf_reset(&w->key);
-    buf_reset(&w->image);
-    for (size_t i = 0; i < r->column_count; i++) {
-        row_put_field(&w->image, fields[i]);
-        if (r->columns[i].key)
-            key_put_field(&w->key, fields[i]);
-        if ((int)i == r->tenant_column)
-            tenant = fields[i];
-    }
-    bool shared = r->route != ROUTE_COLUMN || tenant.data == NULL;
-    struct run_id run = { { shared ? SCOPE_SHARED : SCOPE_TENANT,
-                            shared ? slice_of("", 0) : tenant },
-                          r->oid,
-                          shape_id };
-    struct version v = { .key = buf_slice(&w->key),
-                         .commit_lsn = w->base->lsn,
-                         .op = VERSION_INSERT,
-                         .row = buf_slice(&w->image),
-                         .prev_key = SLICE_NULL };
-    batch_add(w->batch, batch_run(w->batch, &run), &v);
-    arena_reset(w->scratch);
-    return 0;
-}
-
-static int
-table_copy(struct worker *w, struct base_table *t, struct pgs_err *err)
-{
-    struct buf sql = { 0 };
-    struct slice line;
-    uint64_t shape_id = relation_shape_id(t->relation);
-    int rc = copy_sql(w, t->relation, &sql, err);
-    if (rc == 0)
-        rc = pg_copy_out_begin(w->conn, buf_cstr(&sql), err);
-    while (rc == 0 && (rc = pg_copy_out_read(w->conn, &line, err)) == 0) {
-        rc = row_add(w, t->relation, shape_id, line, err);
-        t->rows++;
-        if (rc == 0 && batch_bytes(w->batch) >= w->batch_bytes_max)
-            rc = worker_write(w, err);
-        if (atomic_load(&w->base->a->stopping))
-            rc = err_set(err, PGS_E_CANCELLED, "stop was requested");
-    }
-    buf_release(&sql);
-    return rc < 0 ? err_doing(err, "copy table %.*s.%.*s", SLICE_PRINT(t->relation->schema),
-                              SLICE_PRINT(t->relation->name))
-                  : 0;
-}
-
-static struct base_table *
-table_take(struct base *b)
-{
-    struct base_table *t = NULL;
-    pthread_mutex_lock(&b->mutex);
-    if (!b->failed && b->next_table < b->table_count)
-        t = &b->tables[b->next_table++];
-    pthread_mutex_unlock(&b->mutex);
-    return t;
-}
-
-static int
-snapshot_join(struct base *b, struct pg_conn *c, struct pgs_err *err)
-{
-    struct buf sql = { 0 };
-    buf_put_str(&sql, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ");
-    int rc = quote_literal(c, &sql, slice_str(b->snapshot), err);
-    if (rc == 0)
-        rc = pg_exec(c, buf_cstr(&sql), err);
-    buf_release(&sql);
-    return rc;
-}
-
-static void *
-worker_thread(void *base)
-{
-    struct base *b = base;
-    struct worker w = { .base = b, .batch_bytes_max = b->a->budget.limit / BASE_SHARE };
-    struct pgs_err err;
-    struct base_table *t;
-    w.batch = batch_new(&b->a->budget);
-    w.scratch = arena_new(NULL);
-    int rc = pg_open(&archiver_opts(b->a)->target, &(struct pg_open_opts){ 0 }, &w.conn, &err);
-    if (rc == 0)
-        rc = snapshot_join(b, w.conn, &err);
-    while (rc == 0 && (t = table_take(b)) != NULL)
-        rc = table_copy(&w, t, &err);
-    if (rc == 0)
-        rc = worker_write(&w, &err);
-    if (rc < 0)
-        base_fail(b, &err);
-    pg_close(w.conn);
-    batch_free(w.batch);
-    arena_free(w.scratch);
-    buf_release(&w.key);
-    buf_release(&w.image);
-    return NULL;
-}
-
-static void
-workers_run(struct base *b)
-{
-    pthread_t threads[64];
-    unsigned count = archiver_opts(b->a)->base_threads;
-    if (count > b->table_count)
-        count = (unsigned)b->table_count;
-    if (count > sizeof(threads) / sizeof(threads[0]))
-        count = sizeof(threads) / sizeof(threads[0]);
-    unsigned started = 0;
-    while (started + 1 < count && pthread_create(&threads[started], NULL, worker_thread, b) == 0)
-        started++;
-    (void)worker_thread(b);
-    for (unsigned i = 0; i < started; i++)
-        (void)pthread_join(threads[i], NULL);
-}
-
-/* Largest first would be better balanced; sizes are not known without asking. */
-static int
-tables_choose(struct base *b, struct archive *archive, bool all, struct pgs_err *err)
-{
-    struct pg_conn *c = NULL;
-    struct catalog catalog = { 0 };
-    const struct archiver_opts *opts = archiver_opts(b->a);
-    int rc = pg_open(&opts->target, &(struct pg_open_opts){ 0 }, &c, err);
-    if (rc == 0)
-        rc = snapshot_join(b, c, err);
-    if (rc == 0)
-        rc = catalog_read(c, &opts->setup.rules, b->arena, &catalog, err);
-    pg_close(c);
-    if (rc < 0)
-        return rc;
-    b->tables = arena_alloc_array(b->arena, catalog.count + 1, sizeof(*b->tables));
-    for (size_t i = 0; i < catalog.count; i++) {
-        const struct relation *r = catalog.relations[i];
-        if (r->covered && r->published && (all || !archive_table_covered(archive, r->oid)))
-            b->tables[b->table_count++].relation = r;
-    }
-    return 0;
-}
-
+/* The session may end meanwhile: the bases stay exact, and are handed to the next one. */
 static int
 base_publish(struct base *b, struct pgs_err *err)
 {
-    struct log_entry e = { .kind = LOG_BASE, .time_min = PGS_TIME_NONE, .time_max = PGS_TIME_NONE };
-    struct log_base *bases = arena_alloc_array(b->arena, b->table_count + 1, sizeof(*bases));
-    struct log_shape *shapes = arena_alloc_array(b->arena, b->table_count + 1, sizeof(*shapes));
-    for (size_t i = 0; i < b->table_count; i++) {
-        struct base_table *t = &b->tables[i];
-        uint64_t id = relation_shape_id(t->relation);
-        bases[i] = (struct log_base){ t->relation->oid, id,          b->lsn,
-                                      t->rows,          t->segments, t->segment_count };
-        shapes[i] = (struct log_shape){ b->lsn, id, relation_dup(b->arena, t->relation) };
+    while (base_hand_in(b->a, &b->done) != BASE_PUBLISHED) {
+        if (atomic_load(&b->a->stopping))
+            return err_set(err, PGS_E_CANCELLED, "stop was requested");
+        archiver_pause(b->a, ANSWER_MS);
     }
-    e.segments = b->segments;
-    e.segment_count = b->segment_count;
-    e.bases = bases;
-    e.shapes = shapes;
-    e.base_count = e.shape_count = b->table_count;
-    return publisher_append(b->a, &e, err);
+    return 0;
+}
+
+static void
+base_report(const struct base *b, int64_t started_us)
+{
+    uint64_t rows = 0;
+    size_t count = 0;
+    for (size_t i = 0; i < b->done.table_count; i++) {
+        if (!b->done.tables[i].left_out) {
+            rows += b->done.tables[i].rows;
+            count++;
+        }
+    }
+    diag_info("base_taken",
+              DIAG(diag_lsn(DIAG_KEY_LSN, b->done.lsn), diag_int(DIAG_KEY_ROWS, (int64_t)rows),
+                   diag_int(DIAG_KEY_DURATION_MS, (clock_us() - started_us) / 1000)),
+              "base of %zu tables", count);
 }
 
 static void
 segments_remove(struct base *b)
 {
     struct pgs_err ignored;
-    for (size_t i = 0; i < b->segment_count; i++)
-        err_ignore(store_remove(b->a->store, b->segments[i].name, &ignored));
+    for (size_t i = 0; i < b->done.segment_count; i++)
+        err_ignore(store_remove(b->a->store, b->done.segments[i].name, &ignored));
+}
+
+/* Which tables the base is of: all, those that cannot be answered for, or the ones named, which
+ * were left out before and are locked now. */
+struct choice {
+    bool all;
+    struct archive *archive; /* who knows what can be answered for */
+    const uint32_t *oids;    /* NULL: none are named */
+    size_t oid_count;
+};
+
+static bool
+is_named(const struct choice *choice, uint32_t oid)
+{
+    for (size_t i = 0; i < choice->oid_count; i++) {
+        if (choice->oids[i] == oid)
+            return true;
+    }
+    return false;
+}
+
+static bool
+is_chosen(const struct relation *r, const struct choice *choice)
+{
+    if (!r->covered || !r->published)
+        return false;
+    if (choice->oids != NULL)
+        return is_named(choice, r->oid);
+    return choice->all || !archive_table_covered(choice->archive, r->oid);
+}
+
+static void
+tables_choose(struct base *b, const struct catalog *catalog, const struct choice *choice)
+{
+    b->done.tables = arena_alloc_array(b->arena, catalog->count + 1, sizeof(*b->done.tables));
+    for (size_t i = 0; i < catalog->count; i++) {
+        const struct relation *r = catalog->relations[i];
+        if (is_chosen(r, choice))
+            b->done.tables[b->done.table_count++] =
+                (struct base_table){ .relation = r, .shape_id = relation_shape_id(r) };
+    }
 }
 
 static int
-base_take(struct base *b, struct archive *archive, bool all, struct pgs_err *err)
+base_take(struct base *b, const struct choice *choice, struct pgs_err *err)
 {
+    struct catalog catalog;
     int64_t started_us = clock_us();
-    uint64_t rows = 0;
-    int rc = tables_choose(b, archive, all, err);
-    if (rc < 0 || b->table_count == 0)
-        return rc;
-    workers_run(b);
-    if (b->failed) {
-        *err = b->failure;
-        segments_remove(b);
-        return err->kind;
-    }
-    rc = base_publish(b, err);
+    int rc = base_connect(b, err);
+    if (rc == 0 && choice->oids != NULL)
+        rc = catalog_read(b->workers[0], &archiver_opts(b->a)->setup.rules, b->arena, &b->known,
+                          err);
+    if (rc == 0)
+        rc = base_slot_open(b, err);
+    if (rc == 0)
+        rc = base_join(b, choice->oids, choice->oid_count, &catalog, err);
+    base_slot_close(b); /* the workers hold the snapshot now */
     if (rc < 0)
         return rc;
-    for (size_t i = 0; i < b->table_count; i++)
-        rows += b->tables[i].rows;
-    diag_info("base_taken",
-              DIAG(diag_lsn(DIAG_KEY_LSN, b->lsn), diag_int(DIAG_KEY_ROWS, (int64_t)rows),
-                   diag_int(DIAG_KEY_DURATION_MS, (clock_us() - started_us) / 1000)),
-              "base of %zu tables", b->table_count);
-    return 0;
+    tables_choose(b, &catalog, choice);
+    if (b->done.table_count == 0)
+        return 0;
+    rc = base_copy(b, err);
+    if (rc == 0)
+        rc = base_publish(b, err);
+    if (rc < 0)
+        segments_remove(b);
+    else
+        base_report(b, started_us);
+    return rc;
 }
 
-/* The slot and its snapshot live as long as the replication connection stays quiet. */
+/* Tables that were left out, into `arena`. */
+static size_t
+left_out(const struct base_done *done, struct arena *arena, uint32_t **oids)
+{
+    size_t count = 0;
+    *oids = arena_alloc_array(arena, done->table_count + 1, sizeof(**oids));
+    for (size_t i = 0; i < done->table_count; i++) {
+        if (done->tables[i].left_out)
+            (*oids)[count++] = done->tables[i].relation->oid;
+    }
+    return count;
+}
+
 static int
-base_run(struct archiver *a, struct archive *archive, bool all, struct pgs_err *err)
+base_try(struct archiver *a, const struct choice *choice, struct arena *arena, uint32_t **oids,
+         size_t *oid_count, struct pgs_err *err)
 {
     struct base b = { .a = a, .mutex = PTHREAD_MUTEX_INITIALIZER };
-    struct pg_conn *replication = NULL;
-    struct slot_created slot;
-    char name[64];
-    snprintf(name, sizeof(name), "pgstrata_base_%d_%lld", (int)getpid(), (long long)clock_us());
-    int rc = pg_open(&archiver_opts(a)->target, &(struct pg_open_opts){ .replication = true },
-                     &replication, err);
+    b.arena = arena_new(NULL);
+    base_done_init(&b.done);
+    int rc = base_take(&b, choice, err);
     if (rc == 0)
-        rc = replication_create_slot(replication, name, true, true, &slot, err);
-    if (rc == 0) {
-        b.arena = arena_new(NULL);
-        b.lsn = slot.consistent_point;
-        snprintf(b.snapshot, sizeof(b.snapshot), "%s", slot.snapshot);
-        rc = base_take(&b, archive, all, err);
-        arena_free(b.arena);
+        *oid_count = left_out(&b.done, arena, oids);
+    base_close(&b);
+    base_done_release(&b.done);
+    arena_free(b.arena);
+    return rc;
+}
+
+/* What was left out is taken again, under a lock. *again: something still is. */
+static int
+base_run(struct base_loop *l, bool all, bool *again, struct pgs_err *err)
+{
+    struct choice choice = { .all = all, .archive = l->archive };
+    struct arena *arena = arena_new(NULL);
+    uint32_t *oids = NULL;
+    size_t count = 0;
+    int rc = base_try(l->a, &choice, arena, &oids, &count, err);
+    for (int i = 0; rc == 0 && count > 0 && i < LEFT_OUT_TRIES; i++) {
+        choice.oids = oids;
+        choice.oid_count = count;
+        rc = base_try(l->a, &choice, arena, &oids, &count, err);
     }
-    pg_close(replication);
+    *again = count > 0;
+    arena_free(arena);
     return rc < 0 ? err_doing(err, "take a base") : 0;
 }
 
-/* Some published table cannot be answered for at the archive's end. */
+/* Whether some published table cannot be answered for. */
 static int
-base_is_needed(struct archiver *a, struct pg_conn **conn, struct archive *archive, bool *needed,
-               struct pgs_err *err)
+base_is_needed(struct base_loop *l, bool *needed, struct pgs_err *err)
 {
-    const struct archiver_opts *opts = archiver_opts(a);
+    const struct archiver_opts *opts = archiver_opts(l->a);
+    const struct choice choice = { .archive = l->archive };
     struct arena *arena = arena_new(NULL);
-    struct catalog catalog;
-    int rc = *conn != NULL ? 0 : pg_open(&opts->target, &(struct pg_open_opts){ 0 }, conn, err);
+    struct catalog catalog = { 0 };
+    int rc =
+        l->conn != NULL ? 0 : pg_open(&opts->target, &(struct pg_open_opts){ 0 }, &l->conn, err);
     if (rc == 0)
-        rc = catalog_read(*conn, &opts->setup.rules, arena, &catalog, err);
+        rc = catalog_read(l->conn, &opts->setup.rules, arena, &catalog, err);
     *needed = false;
-    for (size_t i = 0; rc == 0 && !*needed && i < catalog.count; i++) {
-        const struct relation *r = catalog.relations[i];
-        *needed = r->covered && r->published && !archive_table_covered(archive, r->oid);
-    }
+    for (size_t i = 0; rc == 0 && !*needed && i < catalog.count; i++)
+        *needed = is_chosen(catalog.relations[i], &choice);
     arena_free(arena);
     if (rc < 0) {
-        pg_close(*conn);
-        *conn = NULL;
+        pg_close(l->conn);
+        l->conn = NULL;
     }
     return rc;
 }
 
-struct base_loop {
-    struct pg_conn *conn;
-    struct archive *archive;
-    int64_t taken_us, failed_us;
-    bool automatic;
-};
-
 static int
-base_look(struct archiver *a, struct base_loop *l, struct pgs_err *err)
+base_look(struct base_loop *l, struct pgs_err *err)
 {
-    const struct archiver_opts *opts = archiver_opts(a);
-    bool all = atomic_exchange(&a->bases_wanted, false);
-    bool needed = false;
+    int64_t interval_us = archiver_opts(l->a)->base_interval_ms * 1000;
+    bool all = atomic_exchange(&l->a->bases_wanted, false);
+    bool needed = false, again = false;
+    all = all || (interval_us > 0 && clock_us() - l->taken_us > interval_us);
     int rc = archive_refresh(l->archive, err);
-    if (rc < 0)
-        return rc;
-    if (opts->base_interval_ms > 0 && clock_us() - l->taken_us > opts->base_interval_ms * 1000)
-        all = true;
     /* Told not to take bases unasked, it starts to after the first one that was asked for. */
-    if (!all && l->automatic)
-        rc = base_is_needed(a, &l->conn, l->archive, &needed, err);
+    if (rc >= 0 && !all && l->automatic)
+        rc = base_is_needed(l, &needed, err);
     if (rc < 0 || (!all && !needed))
-        return rc;
-    rc = base_run(a, l->archive, all, err);
-    if (rc < 0 && all)
-        atomic_store(&a->bases_wanted, true);
+        return rc < 0 ? rc : 0;
+    rc = base_run(l, all, &again, err);
+    if (all && (rc < 0 || again))
+        atomic_store(&l->a->bases_wanted, true);
+    if (again)
+        atomic_store(&l->a->look_at_coverage, true);
     l->taken_us = clock_us();
     l->automatic = l->automatic || all;
     return rc;
 }
 
+static bool
+is_due(struct base_loop *l)
+{
+    int64_t now = clock_us();
+    if (!atomic_load(&l->a->streaming) || now - l->failed_us < RETRY_US)
+        return false;
+    bool asked =
+        atomic_load(&l->a->bases_wanted) || atomic_exchange(&l->a->look_at_coverage, false);
+    if (!asked && now - l->looked_us < LOOK_US)
+        return false;
+    l->looked_us = now;
+    return true;
+}
+
+static void
+base_loop_run(struct base_loop *l)
+{
+    struct pgs_err err;
+    while (!atomic_load(&l->a->stopping)) {
+        archiver_pause(l->a, TICK_MS);
+        if (!is_due(l) || base_look(l, &err) == 0 || atomic_load(&l->a->stopping))
+            continue;
+        l->failed_us = clock_us();
+        diag_warn("base_failed",
+                  DIAG(diag_str(DIAG_KEY_ERROR, err.message), diag_str(DIAG_KEY_HINT, err.hint)),
+                  "a base could not be taken; trying again");
+    }
+}
+
 void *
 base_thread(void *archiver)
 {
-    struct archiver *a = archiver;
-    struct base_loop l = { .taken_us = clock_us(),
-                           .failed_us = -RETRY_AFTER_US,
-                           .automatic = !a->opts_first.no_initial_base };
+    struct base_loop l = {
+        .a = archiver, .taken_us = clock_us(), .looked_us = -LOOK_US, .failed_us = -RETRY_US
+    };
     struct pgs_err err;
-    int64_t look_us = 0;
-    if (archive_open(a->store, a->archive_id, &l.archive, &err) < 0) {
-        archiver_fail(a, &err);
-        return NULL;
-    }
-    while (!atomic_load(&a->stopping)) {
-        struct timespec pause = { .tv_nsec = 20 * 1000000L };
-        bool asked = atomic_load(&a->bases_wanted) || atomic_load(&a->look_at_coverage);
-        (void)nanosleep(&pause, NULL);
-        if (!atomic_load(&a->streaming) || clock_us() - l.failed_us < RETRY_AFTER_US ||
-            (!asked && clock_us() - look_us < LOOK_INTERVAL_MS * 1000))
-            continue;
-        look_us = clock_us();
-        atomic_store(&a->look_at_coverage, false);
-        if (base_look(a, &l, &err) < 0 && !atomic_load(&a->stopping)) {
-            l.failed_us = clock_us();
-            diag_warn("base_failed", DIAG(diag_str(DIAG_KEY_ERROR, err.message)),
-                      "a base could not be taken; trying again");
-            if (err.kind == PGS_E_FENCED)
-                archiver_fail(a, &err);
-        }
-    }
+    l.automatic = !l.a->opts_first.no_initial_base;
+    if (archive_open(l.a->store, l.a->archive_id, &l.archive, &err) < 0)
+        archiver_fail(l.a, &err);
+    else
+        base_loop_run(&l);
     pg_close(l.conn);
     archive_close(l.archive);
     return NULL;

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #define POLL_NS (20 * 1000000L)
+#define CATALOG_US (INT64_C(500) * 1000)
 
 struct request {
     const struct archiver_opts *opts;
@@ -16,6 +17,7 @@ struct request {
     struct store *root, *store;
     struct archive *archive;
     struct catalog catalog;
+    int64_t catalog_us; /* when it was read */
     pgs_lsn from;
 };
 
@@ -59,54 +61,79 @@ request_close(struct request *r)
     pg_close(r->conn);
 }
 
-/* The entry that has a base at or after the request; NULL: not yet. */
-static const struct log_entry *
-find_bases(const struct request *r)
+/* The newest base of the table at or after the request; NULL: not yet. */
+static const struct log_base *
+find_base(const struct request *r, uint32_t oid)
 {
     const struct alog *log = archive_log(r->archive);
     for (size_t i = alog_count(log); i-- > 0;) {
         const struct log_entry *e = alog_entry(log, i);
-        if (e->kind == LOG_BASE && e->base_count > 0 && e->bases[0].lsn >= r->from)
-            return e;
+        for (size_t j = 0; e->kind == LOG_BASE && j < e->base_count; j++) {
+            if (e->bases[j].table_oid == oid && e->bases[j].lsn >= r->from)
+                return &e->bases[j];
+        }
     }
     return NULL;
 }
 
-static void
-result_fill(const struct request *r, const struct log_entry *e, struct arena *arena,
-            struct base_result *result)
+/* Tables come and go while we wait. */
+static int
+catalog_again(struct request *r, struct arena *arena, struct pgs_err *err)
 {
-    result->lsn = e->bases[0].lsn;
-    result->table_count = e->base_count;
-    result->tables = arena_alloc_array(arena, e->base_count + 1, sizeof(*result->tables));
-    for (size_t i = 0; i < e->base_count; i++) {
-        const struct relation *known = catalog_by_oid(&r->catalog, e->bases[i].table_oid);
-        result->tables[i].oid = e->bases[i].table_oid;
-        result->tables[i].rows = e->bases[i].rows;
-        result->tables[i].schema = known != NULL ? known->schema : slice_str("?");
-        result->tables[i].name = known != NULL ? known->name : slice_str("?");
+    if (clock_us() - r->catalog_us < CATALOG_US)
+        return 0;
+    r->catalog_us = clock_us();
+    return catalog_read(r->conn, &r->opts->setup.rules, arena, &r->catalog, err);
+}
+
+/* Whether every table has its base; then *result names them. */
+static bool
+result_fill(const struct request *r, struct arena *arena, struct base_result *result)
+{
+    struct base_result found = { .lsn = 0 };
+    found.tables = arena_alloc_array(arena, r->catalog.count + 1, sizeof(*found.tables));
+    for (size_t i = 0; i < r->catalog.count; i++) {
+        const struct relation *table = r->catalog.relations[i];
+        if (!table->covered || !table->published)
+            continue;
+        const struct log_base *base = find_base(r, table->oid);
+        if (base == NULL)
+            return false;
+        found.tables[found.table_count].oid = table->oid;
+        found.tables[found.table_count].schema = table->schema;
+        found.tables[found.table_count].name = table->name;
+        found.tables[found.table_count++].rows = base->rows;
+        found.lsn = base->lsn > found.lsn ? base->lsn : found.lsn;
     }
+    *result = found;
+    return true;
+}
+
+static int
+too_late(struct pgs_err *err)
+{
+    (void)err_set(err, PGS_E_NOT_RUNNING, "no base was taken in time");
+    return err_hint(err, "is `pgstrata serve` running? `pgstrata status` tells");
 }
 
 int
 archiver_base_now(const struct archiver_opts *opts, int64_t timeout_ms, struct arena *arena,
                   struct base_result *result, struct pgs_err *err)
 {
-    struct request r = { .opts = opts };
-    const struct log_entry *e = NULL;
+    struct request r = { .opts = opts, .catalog_us = clock_us() };
     int64_t deadline_us = clock_us() + timeout_ms * 1000;
     int rc = request_open(&r, arena, err);
-    while (rc >= 0 && (rc = archive_refresh(r.archive, err)) >= 0 && (e = find_bases(&r)) == NULL) {
+    while (rc >= 0) {
         struct timespec pause = { .tv_nsec = POLL_NS };
-        if (clock_us() >= deadline_us) {
-            (void)err_set(err, PGS_E_NOT_RUNNING, "no base was taken in time");
-            rc = err_hint(err, "is `pgstrata serve` running? `pgstrata status` tells");
+        rc = archive_refresh(r.archive, err);
+        if (rc >= 0)
+            rc = catalog_again(&r, arena, err);
+        if (rc < 0 || result_fill(&r, arena, result))
             break;
-        }
         (void)nanosleep(&pause, NULL);
+        if (clock_us() >= deadline_us)
+            rc = too_late(err);
     }
-    if (rc >= 0)
-        result_fill(&r, e, arena, result);
     request_close(&r);
     return rc < 0 ? rc : 0;
 }

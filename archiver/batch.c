@@ -1,12 +1,103 @@
+/* batch.c: collecting versions. Sorting and writing them is in batch_write.c. */
 #include "archiver/batch.h"
 
+#include "archiver/batch_internal.h"
 #include "core/err.h"
 #include "core/hash.h"
 
+#include <endian.h>
 #include <stdlib.h>
 
-#define VERSIONS_FIRST ((size_t)1024)
-#define RUN_SLOTS_FIRST ((size_t)256)
+/* Grows an arena's array to take one more; what it outgrew stays in the arena until that ends: less
+ * than as much again. */
+static void *
+grown(struct arena *arena, void *items, size_t count, size_t *capacity, size_t size)
+{
+    if (count < *capacity)
+        return items;
+    size_t more = *capacity == 0 ? 8 : *capacity * 2;
+    void *larger = arena_alloc(arena, more * size);
+    if (count > 0)
+        memcpy(larger, items, count * size);
+    *capacity = more;
+    return larger;
+}
+#define GROW(arena, items, count, capacity) \
+    ((items) = grown((arena), (items), (count), &(capacity), sizeof(*(items))))
+
+void
+notes_shape(struct notes *n, struct arena *arena, pgs_lsn from, const struct relation *r)
+{
+    GROW(arena, n->shapes, n->shape_count, n->shape_capacity);
+    n->shapes[n->shape_count++] = (struct log_shape){ .from = from,
+                                                      .id = relation_shape_id(r),
+                                                      .relation = relation_dup(arena, r) };
+}
+
+void
+notes_base(struct notes *n, struct arena *arena, uint32_t oid, uint64_t shape_id, pgs_lsn lsn)
+{
+    GROW(arena, n->bases, n->base_count, n->base_capacity);
+    n->bases[n->base_count++] =
+        (struct log_base){ .table_oid = oid, .shape_id = shape_id, .lsn = lsn };
+}
+
+void
+notes_break(struct notes *n, struct arena *arena, const struct log_break *b)
+{
+    GROW(arena, n->breaks, n->break_count, n->break_capacity);
+    n->breaks[n->break_count] = *b;
+    n->breaks[n->break_count].code = arena_dup(arena, b->code);
+    n->breaks[n->break_count].reason = arena_dup(arena, b->reason);
+    n->break_count++;
+}
+
+void
+notes_restore_point(struct notes *n, struct arena *arena, const struct log_restore_point *p)
+{
+    GROW(arena, n->restore_points, n->restore_point_count, n->restore_point_capacity);
+    n->restore_points[n->restore_point_count] = *p;
+    n->restore_points[n->restore_point_count].name = arena_dup(arena, p->name);
+    n->restore_point_count++;
+}
+
+void
+notes_barrier(struct notes *n, struct arena *arena, struct slice id)
+{
+    GROW(arena, n->barriers, n->barrier_count, n->barrier_capacity);
+    n->barriers[n->barrier_count++] = arena_dup(arena, id);
+}
+
+void
+notes_heartbeat(struct notes *n, struct arena *arena, uint64_t counter, struct slice nonce)
+{
+    n->heartbeat_counter = counter;
+    n->heartbeat_nonce = arena_dup(arena, nonce);
+}
+
+void
+notes_add(struct notes *n, struct arena *arena, const struct notes *from)
+{
+    for (size_t i = 0; i < from->shape_count; i++)
+        notes_shape(n, arena, from->shapes[i].from, from->shapes[i].relation);
+    for (size_t i = 0; i < from->base_count; i++)
+        notes_base(n, arena, from->bases[i].table_oid, from->bases[i].shape_id, from->bases[i].lsn);
+    for (size_t i = 0; i < from->break_count; i++)
+        notes_break(n, arena, &from->breaks[i]);
+    for (size_t i = 0; i < from->restore_point_count; i++)
+        notes_restore_point(n, arena, &from->restore_points[i]);
+    for (size_t i = 0; i < from->barrier_count; i++)
+        notes_barrier(n, arena, from->barriers[i]);
+    if (from->heartbeat_counter != 0)
+        notes_heartbeat(n, arena, from->heartbeat_counter, from->heartbeat_nonce);
+}
+
+bool
+notes_empty(const struct notes *n)
+{
+    return n->shape_count == 0 && n->base_count == 0 && n->break_count == 0 &&
+           n->restore_point_count == 0 && n->barrier_count == 0 && n->heartbeat_counter == 0;
+}
 
 struct batch *
 batch_new(struct budget *budget)
@@ -14,9 +105,9 @@ batch_new(struct budget *budget)
     struct batch *b = calloc(1, sizeof(*b));
     if (b == NULL)
         abort();
-    b->budget = budget;
-    b->arena = arena_new(budget);
-    b->notes.time_min = b->notes.time_max = PGS_TIME_NONE;
+    b->rows = arena_new(budget);
+    b->meta = arena_new(budget);
+    b->time_min = b->time_max = PGS_TIME_NONE;
     return b;
 }
 
@@ -25,119 +116,164 @@ batch_free(struct batch *b)
 {
     if (b == NULL)
         return;
-    budget_give(b->budget, b->capacity * sizeof(*b->versions));
-    arena_free(b->arena);
-    free(b->versions);
-    free(b->runs);
-    free(b->run_slots);
-    free(b->txns);
+    arena_free(b->rows);
+    arena_free(b->meta);
+    free(b->run_table);
     free(b);
+}
+
+void
+batch_drop_rows(struct batch *b)
+{
+    arena_free(b->rows);
+    free(b->run_table);
+    b->rows = NULL;
+    b->run_table = NULL;
+    b->blocks = NULL;
+    b->runs = NULL;
+    b->count = b->run_count = 0;
 }
 
 size_t
 batch_bytes(const struct batch *b)
 {
-    return arena_bytes(b->arena) + b->capacity * sizeof(*b->versions);
-}
-
-static void *
-grow(void *items, size_t *capacity, size_t first, size_t size)
-{
-    *capacity = *capacity == 0 ? first : *capacity * 2;
-    void *grown = realloc(items, *capacity * size);
-    if (grown == NULL)
-        abort();
-    return grown;
-}
-
-static uint64_t
-run_hash(const struct run_id *run)
-{
-    uint64_t seed = (uint64_t)run->table_oid << 2 | (uint64_t)run->tenant.scope;
-    return hash_bytes(run->tenant.key, seed ^ run->shape_id);
+    return arena_bytes(b->rows) + arena_bytes(b->meta);
 }
 
 static bool
-run_same(const struct run_id *a, const struct run_id *b)
+run_is(const struct batch_run *run, const struct run_id *id, uint64_t hash)
 {
-    return a->table_oid == b->table_oid && a->shape_id == b->shape_id &&
-           a->tenant.scope == b->tenant.scope && a->tenant.key.size == b->tenant.key.size &&
-           memcmp(a->tenant.key.data, b->tenant.key.data, a->tenant.key.size) == 0;
+    return run->hash == hash && run->id.table_oid == id->table_oid &&
+           run->id.shape_id == id->shape_id && run->id.tenant.scope == id->tenant.scope &&
+           slice_equal(run->id.tenant.key, id->tenant.key);
 }
 
 static void
-run_slots_grow(struct batch *b)
+run_table_grow(struct batch *b)
 {
-    size_t count = b->run_slot_count == 0 ? RUN_SLOTS_FIRST : b->run_slot_count * 2;
-    uint32_t *slots = calloc(count, sizeof(*slots));
-    if (slots == NULL)
+    size_t size = b->run_table_size == 0 ? 256 : b->run_table_size * 2;
+    free(b->run_table);
+    b->run_table = calloc(size, sizeof(*b->run_table));
+    if (b->run_table == NULL)
         abort();
+    b->run_table_size = size;
     for (size_t i = 0; i < b->run_count; i++) {
-        size_t at = run_hash(&b->runs[i]) & (count - 1);
-        while (slots[at] != 0)
-            at = (at + 1) & (count - 1);
-        slots[at] = (uint32_t)i + 1;
+        size_t place = b->runs[i].hash & (size - 1);
+        while (b->run_table[place] != 0)
+            place = (place + 1) & (size - 1);
+        b->run_table[place] = (uint32_t)i + 1;
     }
-    free(b->run_slots);
-    b->run_slots = slots;
-    b->run_slot_count = count;
+}
+
+static uint32_t
+run_add(struct batch *b, const struct run_id *id, uint64_t hash)
+{
+    if (b->run_count * 2 >= b->run_table_size)
+        run_table_grow(b);
+    GROW(b->rows, b->runs, b->run_count, b->run_capacity);
+    struct batch_run *run = &b->runs[b->run_count];
+    *run = (struct batch_run){ .id = *id, .hash = hash };
+    run->id.tenant.key = arena_dup(b->rows, id->tenant.key);
+    size_t place = hash & (b->run_table_size - 1);
+    while (b->run_table[place] != 0)
+        place = (place + 1) & (b->run_table_size - 1);
+    b->run_table[place] = (uint32_t)b->run_count + 1;
+    return (uint32_t)b->run_count++;
 }
 
 uint32_t
-batch_run(struct batch *b, const struct run_id *run)
+batch_run(struct batch *b, const struct run_id *id)
 {
-    if (2 * (b->run_count + 1) > b->run_slot_count)
-        run_slots_grow(b);
-    size_t mask = b->run_slot_count - 1, at = run_hash(run) & mask;
-    for (; b->run_slots[at] != 0; at = (at + 1) & mask) {
-        if (run_same(&b->runs[b->run_slots[at] - 1], run))
-            return b->run_slots[at] - 1;
+    uint64_t seed = id->shape_id ^ ((uint64_t)id->table_oid << 8) ^ (uint64_t)id->tenant.scope;
+    uint64_t hash = hash_bytes(id->tenant.key, seed);
+    if (b->last_run < b->run_count && run_is(&b->runs[b->last_run], id, hash))
+        return b->last_run;
+    size_t mask = b->run_table_size - 1;
+    for (size_t place = hash & mask; b->run_table_size > 0 && b->run_table[place] != 0;
+         place = (place + 1) & mask) {
+        b->last_run = b->run_table[place] - 1;
+        if (run_is(&b->runs[b->last_run], id, hash))
+            return b->last_run;
     }
-    if (b->run_count == b->run_capacity)
-        b->runs = grow(b->runs, &b->run_capacity, 64, sizeof(*b->runs));
-    b->runs[b->run_count] = *run;
-    b->runs[b->run_count].tenant.key = arena_dup(b->arena, run->tenant.key);
-    b->run_slots[at] = (uint32_t)++b->run_count;
-    return (uint32_t)b->run_count - 1;
+    b->last_run = run_add(b, id, hash);
+    return b->last_run;
+}
+
+static uint32_t
+lsn_index(struct batch *b, pgs_lsn commit_lsn)
+{
+    if (b->lsn_count == 0 || b->lsns[b->lsn_count - 1] != commit_lsn) {
+        GROW(b->meta, b->lsns, b->lsn_count, b->lsn_capacity);
+        b->lsns[b->lsn_count++] = commit_lsn;
+    }
+    return (uint32_t)b->lsn_count - 1;
 }
 
 static uint64_t
 key_prefix(struct slice key)
 {
-    uint8_t bytes[8] = { 0 };
-    uint64_t v;
-    memcpy(bytes, key.data, key.size < sizeof(bytes) ? key.size : sizeof(bytes));
-    memcpy(&v, bytes, sizeof(v));
-    return __builtin_bswap64(v);
+    uint64_t v = 0;
+    if (key.size >= sizeof(v)) {
+        memcpy(&v, key.data, sizeof(v));
+        return be64toh(v);
+    }
+    for (size_t i = 0; i < key.size; i++)
+        v |= (uint64_t)key.data[i] << (8 * (sizeof(v) - 1 - i));
+    return v;
+}
+
+static struct batch_item *
+item_new(struct batch *b)
+{
+    size_t block = b->count / ITEMS_PER_BLOCK;
+    if (b->count % ITEMS_PER_BLOCK == 0) {
+        GROW(b->rows, b->blocks, block, b->block_capacity);
+        b->blocks[block] = arena_alloc(b->rows, ITEMS_PER_BLOCK * sizeof(struct batch_item));
+    }
+    return &b->blocks[block][b->count++ % ITEMS_PER_BLOCK];
 }
 
 void
 batch_add(struct batch *b, uint32_t run, const struct version *v)
 {
-    size_t prev_size = v->prev_key.data != NULL ? v->prev_key.size : 0;
-    if (b->count == b->capacity) {
-        size_t before = b->capacity;
-        b->versions = grow(b->versions, &b->capacity, VERSIONS_FIRST, sizeof(*b->versions));
-        budget_take(b->budget, (b->capacity - before) * sizeof(*b->versions));
-    }
-    uint8_t *bytes = arena_alloc_bytes(b->arena, v->key.size + v->row.size + prev_size);
-    struct batch_version *out = &b->versions[b->count++];
-    out->prefix = key_prefix(v->key);
-    out->key = bytes;
-    out->row = bytes + v->key.size;
-    out->prev_key = v->prev_key.data != NULL ? out->row + v->row.size : NULL;
-    out->commit_lsn = v->commit_lsn;
-    out->sequence = v->sequence;
-    out->key_size = (uint32_t)v->key.size;
-    out->row_size = (uint32_t)v->row.size;
-    out->prev_key_size = (uint32_t)prev_size;
-    out->run = run;
-    out->op = (uint8_t)v->op;
-    memcpy(bytes, v->key.data, v->key.size);
+    size_t size = v->key.size + v->row.size + v->prev_key.size;
+    pgs_assert(v->row.size <= UINT32_MAX && v->key.size <= UINT32_MAX);
+    uint8_t *bytes = arena_alloc_bytes(b->rows, size);
+    struct batch_item *item = item_new(b);
+    if (v->key.size > 0)
+        memcpy(bytes, v->key.data, v->key.size);
     if (v->row.size > 0)
         memcpy(bytes + v->key.size, v->row.data, v->row.size);
-    if (prev_size > 0)
-        memcpy(bytes + v->key.size + v->row.size, v->prev_key.data, prev_size);
+    if (v->prev_key.size > 0)
+        memcpy(bytes + v->key.size + v->row.size, v->prev_key.data, v->prev_key.size);
+    *item = (struct batch_item){ .prefix = key_prefix(v->key),
+                                 .bytes = bytes,
+                                 .sequence = v->sequence,
+                                 .key_size = (uint32_t)v->key.size,
+                                 .row_size = (uint32_t)v->row.size,
+                                 .prev_size = (uint32_t)v->prev_key.size,
+                                 .run = run,
+                                 .txn = lsn_index(b, v->commit_lsn),
+                                 .op = (uint8_t)v->op };
+}
+
+void
+batch_txn(struct batch *b, const struct txn *t)
+{
+    GROW(b->meta, b->txns, b->txn_count, b->txn_capacity);
+    struct txn *copy = &b->txns[b->txn_count++];
+    *copy = *t;
+    copy->actor = arena_dup(b->meta, t->actor);
+    copy->restore_id = arena_dup(b->meta, t->restore_id);
+}
+
+void
+batch_time(struct batch *b, pgs_time commit_time)
+{
+    if (b->time_min == PGS_TIME_NONE || commit_time < b->time_min)
+        b->time_min = commit_time;
+    if (b->time_max == PGS_TIME_NONE || commit_time > b->time_max)
+        b->time_max = commit_time;
 }
 
 void
@@ -145,132 +281,4 @@ batch_cut(struct batch *b, size_t count)
 {
     pgs_assert(count <= b->count);
     b->count = count;
-}
-
-void
-batch_txn(struct batch *b, const struct txn *t)
-{
-    if (b->txn_count == b->txn_capacity)
-        b->txns = grow(b->txns, &b->txn_capacity, 64, sizeof(*b->txns));
-    b->txns[b->txn_count] = *t;
-    b->txns[b->txn_count].actor = arena_dup(b->arena, t->actor);
-    b->txns[b->txn_count].restore_id = arena_dup(b->arena, t->restore_id);
-    b->txn_count++;
-}
-
-static int
-version_order(const void *a, const void *b)
-{
-    const struct batch_version *x = *(const struct batch_version *const *)a;
-    const struct batch_version *y = *(const struct batch_version *const *)b;
-    if (x->prefix != y->prefix)
-        return x->prefix < y->prefix ? -1 : 1;
-    int order = slice_compare(slice_of(x->key, x->key_size), slice_of(y->key, y->key_size));
-    if (order != 0)
-        return order;
-    if (x->commit_lsn != y->commit_lsn)
-        return x->commit_lsn < y->commit_lsn ? -1 : 1;
-    return (x->sequence > y->sequence) - (x->sequence < y->sequence);
-}
-
-static int
-run_order(const void *a, const void *b, void *runs)
-{
-    const struct run_id *list = runs;
-    return run_id_compare(&list[*(const uint32_t *)a], &list[*(const uint32_t *)b]);
-}
-
-/* Groups pointers to the versions by run (counting sort), in the order of the runs. */
-struct grouping {
-    uint32_t *order; /* run indexes, sorted */
-    size_t *starts;  /* by run index: where its versions begin in `sorted` */
-    const struct batch_version **sorted;
-};
-
-static void
-group(const struct batch *b, size_t from, size_t to, struct grouping *g)
-{
-    size_t *counts = calloc(b->run_count + 1, sizeof(*counts));
-    g->order = calloc(b->run_count + 1, sizeof(*g->order));
-    g->starts = calloc(b->run_count + 1, sizeof(*g->starts));
-    g->sorted = calloc(to - from + 1, sizeof(*g->sorted));
-    if (counts == NULL || g->order == NULL || g->starts == NULL || g->sorted == NULL)
-        abort();
-    for (size_t i = from; i < to; i++)
-        counts[b->versions[i].run]++;
-    for (uint32_t i = 0; i < b->run_count; i++)
-        g->order[i] = i;
-    if (b->run_count > 1)
-        qsort_r(g->order, b->run_count, sizeof(*g->order), run_order, b->runs);
-    size_t at = 0;
-    for (size_t i = 0; i < b->run_count; i++) {
-        g->starts[g->order[i]] = at;
-        at += counts[g->order[i]];
-    }
-    memset(counts, 0, (b->run_count + 1) * sizeof(*counts));
-    for (size_t i = from; i < to; i++) {
-        uint32_t run = b->versions[i].run;
-        g->sorted[g->starts[run] + counts[run]++] = &b->versions[i];
-    }
-    for (size_t i = 0; i < b->run_count; i++) {
-        if (counts[i] > 1)
-            qsort(g->sorted + g->starts[i], counts[i], sizeof(*g->sorted), version_order);
-    }
-    free(counts);
-}
-
-static void
-grouping_release(struct grouping *g)
-{
-    free(g->order);
-    free(g->starts);
-    free(g->sorted);
-}
-
-static int
-write_versions(const struct batch *b, const struct grouping *g, size_t count,
-               struct segment_writer *w, struct pgs_err *err)
-{
-    uint32_t run = UINT32_MAX;
-    for (size_t i = 0; i < count; i++) {
-        const struct batch_version *v = g->sorted[i];
-        pgs_assert(v != NULL);
-        struct version out = {
-            .key = slice_of(v->key, v->key_size),
-            .commit_lsn = v->commit_lsn,
-            .sequence = v->sequence,
-            .op = (enum version_op)v->op,
-            .row = slice_of(v->row, v->row_size),
-            .prev_key = v->prev_key != NULL ? slice_of(v->prev_key, v->prev_key_size) : SLICE_NULL,
-        };
-        if (v->run != run) {
-            run = v->run;
-            segment_writer_run_begin(w, &b->runs[run]);
-        }
-        int rc = segment_writer_add(w, &out, err);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-int
-batch_write(const struct batch *b, size_t from, size_t to, bool with_txns, struct store *store,
-            const char *name, struct segment_info *info, struct pgs_err *err)
-{
-    struct grouping g = { 0 };
-    struct segment_writer *w = NULL;
-    int rc = segment_writer_new(store, name, NULL, &w, err);
-    if (rc < 0)
-        return rc;
-    group(b, from, to, &g);
-    rc = write_versions(b, &g, to - from, w, err);
-    for (size_t i = 0; rc == 0 && with_txns && i < b->txn_count; i++)
-        rc = segment_writer_txn(w, &b->txns[i], err);
-    grouping_release(&g);
-    if (rc < 0) {
-        segment_writer_abort(w);
-        return rc;
-    }
-    return segment_writer_finish(w, info, err);
 }

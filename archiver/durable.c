@@ -12,6 +12,12 @@ durable_init(struct durable *d, pgs_lsn end, int wake_fd)
 }
 
 void
+durable_restart(struct durable *d, pgs_lsn end)
+{
+    atomic_store(&d->end, end);
+}
+
+void
 durable_advance(struct durable *d, pgs_lsn end)
 {
     pgs_lsn before = atomic_exchange(&d->end, end);

@@ -15,6 +15,8 @@ struct durable {
 };
 
 void durable_init(struct durable *d, pgs_lsn end, int wake_fd);
+/* Between sessions: a new era may begin lower. */
+void durable_restart(struct durable *d, pgs_lsn end);
 void durable_advance(struct durable *d, pgs_lsn end);
 pgs_lsn durable_lsn(const struct durable *d);
 

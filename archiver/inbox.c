@@ -27,12 +27,6 @@ inbox_chunk(struct budget *budget, size_t bytes)
 }
 
 struct item *
-inbox_reset(void)
-{
-    return item_new(ITEM_RESET, 0);
-}
-
-struct item *
 inbox_poll(struct schema_poll *poll)
 {
     struct item *item = item_new(ITEM_POLL, 0);
@@ -56,21 +50,14 @@ schema_poll_free(struct schema_poll *poll)
 }
 
 void
-base_done_free(struct base_done *bases)
-{
-    if (bases != NULL)
-        arena_free(bases->arena);
-}
-
-void
 inbox_free(void *pointer)
 {
     struct item *item = pointer;
     if (item == NULL)
         return;
     schema_poll_free(item->poll);
-    base_done_free(item->bases);
-    budget_give(item->budget, item->kind == ITEM_CHUNK ? item->capacity : 0);
+    base_done_answer(item->bases, BASE_RETURNED);
+    budget_give(item->budget, item->capacity);
     free(item);
 }
 
@@ -80,11 +67,11 @@ chunk_fits(const struct item *chunk, size_t bytes)
     return chunk->capacity - chunk->size >= bytes + FRAME_HEADER;
 }
 
-void
-chunk_put(struct item *chunk, enum frame_kind kind, struct slice bytes)
+static void
+frame_put(struct item *chunk, enum frame_kind kind, struct slice bytes)
 {
     uint32_t header[2] = { (uint32_t)bytes.size, (uint32_t)kind };
-    pgs_assert(chunk_fits(chunk, bytes.size) && bytes.size <= UINT32_MAX);
+    pgs_assert(bytes.size <= UINT32_MAX && chunk_fits(chunk, bytes.size));
     memcpy(chunk->data + chunk->size, header, sizeof(header));
     if (bytes.size > 0)
         memcpy(chunk->data + chunk->size + FRAME_HEADER, bytes.data, bytes.size);
@@ -92,10 +79,15 @@ chunk_put(struct item *chunk, enum frame_kind kind, struct slice bytes)
 }
 
 void
-chunk_put_keepalive(struct item *chunk, pgs_lsn lsn, bool urgent)
+chunk_put(struct item *chunk, struct slice bytes)
 {
-    chunk_put(chunk, urgent ? FRAME_KEEPALIVE_URGENT : FRAME_KEEPALIVE,
-              slice_of(&lsn, sizeof(lsn)));
+    frame_put(chunk, FRAME_DATA, bytes);
+}
+
+void
+chunk_put_position(struct item *chunk, pgs_lsn lsn, bool urgent)
+{
+    frame_put(chunk, urgent ? FRAME_POSITION_URGENT : FRAME_POSITION, slice_of(&lsn, sizeof(lsn)));
 }
 
 bool

@@ -1,30 +1,21 @@
-/* internal.h: the archiver's parts and what they share. Each field says which thread owns it. */
+/* internal.h: the archiver's parts and what they share. Each field says which thread owns it.
+ *
+ * A session is one life of the replication connection: slot, builder and flushers, with the queues
+ * between them. When it ends for a reason that may pass, all of that is thrown away, and the next
+ * one starts at the durable end: there is no state to mend (DESIGN 4.1). Base and keeper threads
+ * live as long as archiver_run and reach a session through archiver_post alone. */
 #ifndef ARCHIVER_INTERNAL_H
 #define ARCHIVER_INTERNAL_H
 
 #include "archiver/archiver.h"
 #include "archiver/batch.h"
+#include "archiver/durable.h"
+#include "archiver/inbox.h"
 #include "core/queue.h"
+#include "pg/replication.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-
-/* Messages travel from slot to builder in chunks of about this size. */
-#define CHUNK_BYTES ((size_t)256 << 10)
-
-/* One record per message: kind, wal_end, size, bytes. Records are packed without padding. */
-enum record_kind { RECORD_DATA = 'w', RECORD_POSITION = 'k', RECORD_POSITION_URGENT = 'K' };
-struct record_head {
-    uint64_t wal_end;
-    uint32_t size;
-    uint8_t kind;
-};
-struct chunk {
-    struct buf bytes;
-    struct budget *budget; /* charged with bytes.capacity at push */
-    size_t charged;
-};
-void chunk_free(void *item);
 
 /* The log has one writer; this is its door. Batches enter in ticket order. */
 struct publisher {
@@ -40,30 +31,43 @@ struct publisher {
 struct archiver {
     const struct archiver_opts *_Atomic opts;
     struct archiver_opts opts_first;
-    struct arena *arena; /* main thread, at start-up */
+
+    /* main thread: start-up and between sessions */
+    struct arena *arena;
     struct setup_names names;
     struct store *root, *store;
     char archive_id[64];
-    char nonce[40]; /* of our heartbeats */
     uint64_t system_id;
     uint32_t timeline;
-    bool
-        gap_pending; /* main: a break for [end, slot's position) must be written before streaming */
+    bool taken_over; /* --take-over has had its effect */
+
+    char nonce[40]; /* of our heartbeats; constant */
     struct budget budget;
     struct publisher publisher;
-    struct queue *chunks, *batches; /* of the running session */
-    _Atomic pgs_lsn durable, received;
-    atomic_int_fast64_t progress_us, stop_us; /* stop_us: when stop was asked; 0: not */
-    atomic_bool streaming, stopping,
-        aborted;                   /* aborted: the session must end, nothing more is taken */
-    atomic_bool bases_wanted;      /* of every table, not only of uncovered ones */
-    atomic_bool look_at_coverage;  /* the base thread should look now */
-    int wake_fd;                   /* eventfd: durable advanced, or stop */
+    struct durable durable;
+
+    pthread_mutex_t session_mutex; /* guards inbox, as a pointer */
+    struct queue *inbox;           /* of the running session; NULL: there is none */
+    struct queue *batches;         /* builder to flushers */
+    atomic_bool session_over;      /* nothing waits for storage any more */
+
+    _Atomic pgs_lsn received;
+    _Atomic pgs_lsn wanted; /* a position that somebody waits for the stream to reach */
+    atomic_int_fast64_t progress_us;
+    atomic_int_fast64_t stop_us; /* when stop was asked; 0: not */
+    atomic_bool streaming, stopping;
+    atomic_bool bases_wanted;     /* of every table, not only of uncovered ones */
+    atomic_bool look_at_coverage; /* the log tells something new of tables */
+    atomic_bool sync_wanted;      /* a table might join the publication */
+    int wake_fd;                  /* eventfd for the slot thread: durable advanced, or stop */
+
     pthread_mutex_t failure_mutex; /* guards failed, failure */
-    bool failed;
-    struct pgs_err failure;     /* the first one */
-    pthread_mutex_t room_mutex; /* with room: a batch was freed */
+    atomic_bool failed;            /* this session: by `failure` */
+    struct pgs_err failure;        /* the first one */
+
+    pthread_mutex_t room_mutex; /* guards in_flight; with room: a batch was written */
     pthread_cond_t room;
+    unsigned in_flight; /* batches whose rows are in memory, beside the builder's */
 };
 
 static inline const struct archiver_opts *
@@ -75,28 +79,33 @@ archiver_opts(struct archiver *a)
 /* Ends the session with this failure; the first one counts. */
 void archiver_fail(struct archiver *a, const struct pgs_err *err);
 void archiver_wake(struct archiver *a);
+/* For the watchdog: called by the main thread alone, which never waits for storage. */
 void archiver_alive(struct archiver *a);
 /* Past this point a stop must not be held up by storage any longer (DESIGN 4.12: 10 s in all). */
 bool archiver_stop_overdue(struct archiver *a);
+/* Sleeps, in slices: a stop cuts it short. */
+void archiver_pause(struct archiver *a, long ms);
+/* Hands an item to the builder of the running session. false: still yours (no session, or no
+ * room). */
+bool archiver_post(struct archiver *a, struct item *item);
+
+/* start.c: from a connection to a place in the log (DESIGN 4.2). Waits until the slot is free,
+ * takes the writer epoch once, records gap and era; then a->durable is where the stream starts. */
+PGS_CHECKED int start_open(struct archiver *a, struct pgs_err *err);
+PGS_CHECKED int start_session(struct archiver *a, struct pg_conn *replication, struct pgs_err *err);
+
+/* session.c: streams over `c` until stop, failure or the end of the connection. */
+PGS_CHECKED int session_stream(struct archiver *a, struct pg_conn *c, struct pgs_err *err);
 
 /* slot.c: runs in the caller's thread until stop, failure or the end of the connection. */
 PGS_CHECKED int slot_run(struct archiver *a, struct pg_conn *c, struct pgs_err *err);
 
-/* builder.c */
-struct builder;
-PGS_CHECKED int builder_new(struct archiver *a, struct builder **b, struct pgs_err *err);
-void *builder_thread(void *builder);
-void builder_free(struct builder *b);
-/* Decodes one pgoutput message; for tests too. */
-PGS_CHECKED int builder_message(struct builder *b, struct slice bytes, struct pgs_err *err);
-
 /* flusher.c */
 void publisher_init(struct publisher *p, struct alog *log);
 void publisher_release(struct publisher *p);
+/* Before a session: tickets begin anew, what the last one spilled is removed. */
+void publisher_begin(struct archiver *a);
 void *flusher_thread(void *archiver);
-/* Appends an entry that is no part of the stream (bases, notes): retried while the store is
- * away. */
-PGS_CHECKED int publisher_append(struct archiver *a, struct log_entry *e, struct pgs_err *err);
 /* A name for a segment of ours. */
 void publisher_segment_name(struct archiver *a, char name[SEGMENT_NAME_MAX]);
 

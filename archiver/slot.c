@@ -13,6 +13,8 @@
 
 #define STATUS_INTERVAL_US (INT64_C(1000) * 1000)
 #define POLL_MS 100
+#define LOOK_MESSAGES 4096 /* between two looks at the clock */
+#define POSITION_ASK_US (INT64_C(50) * 1000)
 #define FULL_PAUSE_NS (5 * 1000 * 1000)
 /* The server sends each row by itself. Taking them as they come costs a wake-up on both sides for
  * every one of them, more than everything else together; so while rows flow we sleep a little
@@ -28,9 +30,11 @@
 struct slot {
     struct archiver *a;
     struct pg_conn *c;
-    struct chunk *chunk; /* being filled, or refused by the full queue */
-    int64_t chunk_us;    /* when its first message came */
-    unsigned taken;      /* messages since the last look at an empty socket */
+    struct item *chunk;           /* being filled, or refused by the full queue */
+    int64_t chunk_us;             /* when its first message came */
+    unsigned taken;               /* messages since the last look at an empty socket */
+    struct replication_message m; /* read, and valid until the next read */
+    bool holding;                 /* m waits for room */
     bool full;
     pgs_lsn confirmed; /* what the server was told last */
     int64_t status_us;
@@ -39,56 +43,17 @@ struct slot {
     int64_t reply_us;  /* ... since then; 0: it has what it wants */
     int64_t asked_us;  /* when it asked last */
     unsigned asked;    /* how often, one soon after the other */
+    pgs_lsn position;  /* the server's last word on how far it has sent everything */
+    int64_t position_asked_us;
 };
-
-void
-chunk_free(void *item)
-{
-    struct chunk *chunk = item;
-    if (chunk == NULL)
-        return;
-    budget_give(chunk->budget, chunk->charged);
-    buf_release(&chunk->bytes);
-    free(chunk);
-}
-
-static struct chunk *
-chunk_new(struct slot *s)
-{
-    struct chunk *chunk = calloc(1, sizeof(*chunk));
-    if (chunk == NULL)
-        abort();
-    chunk->budget = &s->a->budget;
-    (void)buf_reserve(&chunk->bytes, CHUNK_BYTES + CHUNK_BYTES / 4);
-    return chunk;
-}
-
-static void
-chunk_put(struct slot *s, enum record_kind kind, pgs_lsn wal_end, struct slice bytes)
-{
-    struct record_head head = { .wal_end = wal_end,
-                                .size = (uint32_t)bytes.size,
-                                .kind = (uint8_t)kind };
-    if (s->chunk == NULL) {
-        s->chunk = chunk_new(s);
-        s->chunk_us = clock_us();
-    }
-    buf_put(&s->chunk->bytes, &head, sizeof(head));
-    buf_put_slice(&s->chunk->bytes, bytes);
-}
 
 /* Hands the chunk on; when the queue is full it stays here and nothing more is read. */
 static void
 chunk_push(struct slot *s)
 {
-    struct chunk *chunk = s->chunk;
-    if (chunk == NULL)
+    if (s->chunk == NULL)
         return;
-    if (chunk->charged == 0) {
-        chunk->charged = chunk->bytes.capacity;
-        budget_take(chunk->budget, chunk->charged);
-    }
-    int rc = queue_try_push(s->a->chunks, chunk, chunk->charged);
+    int rc = queue_try_push(s->a->inbox, s->chunk, s->chunk->capacity);
     s->full = rc == PGS_FULL;
     if (rc == 0)
         s->chunk = NULL;
@@ -97,7 +62,7 @@ chunk_push(struct slot *s)
 static int
 status_send(struct slot *s, struct pgs_err *err)
 {
-    s->confirmed = atomic_load(&s->a->durable);
+    s->confirmed = durable_lsn(&s->a->durable);
     s->status_us = clock_us();
     s->reply_asked = false;
     if (s->confirmed >= s->reply_lsn)
@@ -111,7 +76,7 @@ static int
 status_by_clock(struct slot *s, struct pgs_err *err)
 {
     int64_t now = clock_us();
-    bool news = atomic_load(&s->a->durable) != s->confirmed;
+    bool news = durable_lsn(&s->a->durable) != s->confirmed;
     bool satisfied = s->reply_asked && s->confirmed >= s->reply_lsn;
     if (news || satisfied || now - s->status_us >= STATUS_INTERVAL_US) {
         int rc = status_send(s, err);
@@ -139,22 +104,36 @@ reply_wanted(struct slot *s, pgs_lsn lsn)
     s->asked_us = now;
 }
 
-static void
-message_take(struct slot *s, const struct replication_message *m)
+/* Puts the message into a chunk. false: there is no room now, it is held. */
+static bool
+message_take(struct slot *s)
 {
+    const struct replication_message *m = &s->m;
+    size_t size = m->event == REPLICATION_DATA ? m->bytes.size : sizeof(m->wal_end);
+    if (s->chunk != NULL && !chunk_fits(s->chunk, size))
+        chunk_push(s);
+    s->holding = s->chunk != NULL && !chunk_fits(s->chunk, size);
+    if (s->holding)
+        return false;
+    if (s->chunk == NULL) {
+        s->chunk = inbox_chunk(&s->a->budget, size);
+        s->chunk_us = clock_us();
+    }
     s->taken++;
     if (m->event == REPLICATION_DATA) {
-        chunk_put(s, RECORD_DATA, m->wal_end, m->bytes);
-        atomic_store_explicit(&s->a->received, m->wal_end, memory_order_relaxed);
+        chunk_put(s->chunk, m->bytes);
         s->reply_us = 0;
-        return;
+        if (m->wal_end != 0)
+            atomic_store_explicit(&s->a->received, m->wal_end, memory_order_relaxed);
+        return true;
     }
-    chunk_put(s, m->reply_requested ? RECORD_POSITION_URGENT : RECORD_POSITION, m->wal_end,
-              SLICE_NULL);
+    chunk_put_position(s->chunk, m->wal_end, m->reply_requested);
+    s->position = m->wal_end;
     if (m->wal_end > atomic_load(&s->a->received))
         atomic_store(&s->a->received, m->wal_end);
     if (m->reply_requested)
         reply_wanted(s, m->wal_end);
+    return true;
 }
 
 /* Nothing is there right now. */
@@ -178,25 +157,31 @@ wait_for_more(struct slot *s, struct pgs_err *err)
 static int
 read_some(struct slot *s, bool *ended, struct pgs_err *err)
 {
-    struct replication_message m;
-    for (unsigned i = 0; i < 4096; i++) {
-        int rc = replication_read(s->c, &m, err);
+    for (unsigned i = 0; i < LOOK_MESSAGES; i++) {
+        int rc = s->holding ? 0 : replication_read(s->c, &s->m, err);
         if (rc < 0)
             return rc;
-        if (m.event == REPLICATION_END) {
+        if (s->m.event == REPLICATION_END) {
             *ended = true;
             return 0;
         }
-        if (m.event == REPLICATION_WAIT)
+        if (s->m.event == REPLICATION_WAIT)
             return wait_for_more(s, err);
-        message_take(s, &m);
-        if (s->chunk->bytes.size >= CHUNK_BYTES) {
-            chunk_push(s);
-            if (s->full)
-                return 0;
-        }
+        if (!message_take(s))
+            return 0;
     }
     return 0;
+}
+
+/* Somebody waits for the stream to come by a place that an idle server would tell of later. */
+static int
+position_ask(struct slot *s, struct pgs_err *err)
+{
+    int64_t now = clock_us();
+    if (atomic_load(&s->a->wanted) <= s->position || now - s->position_asked_us < POSITION_ASK_US)
+        return 0;
+    s->position_asked_us = now;
+    return replication_status(s->c, durable_lsn(&s->a->durable), true, err);
 }
 
 static void
@@ -214,23 +199,25 @@ slot_run(struct archiver *a, struct pg_conn *c, struct pgs_err *err)
     struct slot s = { .a = a, .c = c };
     bool ended = false;
     int rc = status_send(&s, err);
-    while (rc == 0 && !ended && !atomic_load(&a->stopping) && !atomic_load(&a->aborted)) {
+    while (rc == 0 && !ended && !atomic_load(&a->stopping) && !atomic_load(&a->failed)) {
         archiver_alive(a);
         wake_drain(a);
         if (s.full) {
             struct timespec pause = { .tv_nsec = FULL_PAUSE_NS };
             (void)nanosleep(&pause, NULL);
             chunk_push(&s);
-        } else {
-            rc = read_some(&s, &ended, err);
         }
+        if (!s.full)
+            rc = read_some(&s, &ended, err);
         if (rc == 0)
             rc = status_by_clock(&s, err);
+        if (rc == 0)
+            rc = position_ask(&s, err);
     }
     /* What was read in whole goes on; a chunk that the full queue refused is read again next
      * time. */
     chunk_push(&s);
-    chunk_free(s.chunk);
+    inbox_free(s.chunk);
     if (rc == 0 && ended)
         rc = err_set(err, PGS_E_DATABASE, "the server ended the stream");
     return rc;

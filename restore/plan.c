@@ -142,6 +142,16 @@ table_method(struct plan *plan, struct plan_table *t, struct pgs_err *err)
         return ignored.kind == PGS_E_REFUSED ? 0 : (*err = ignored, rc);
     rc = scan_changed_keys(a, &plan->tenant, t->relation->oid, since, plan->arena, &t->keys,
                            &t->keys_count, &truncated, err);
+    if (rc == 0 && !truncated) {
+        /* Deletes of all tenants are among them where the key does not tell the tenant. */
+        struct scan_opts held = { .tenant = plan->tenant,
+                                  .coverage = &unbroken,
+                                  .table_oid = t->relation->oid,
+                                  .to = plan->end,
+                                  .keys = t->keys,
+                                  .key_count = t->keys_count };
+        rc = scan_held_keys(a, &held, plan->arena, &t->keys, &t->keys_count, err);
+    }
     if (rc < 0)
         return err_doing(err, "read what changed in table %s", t->label);
     t->rewind = !truncated;
