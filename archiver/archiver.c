@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STOP_MAX_US (INT64_C(8) * 1000 * 1000)
+#define STOP_MAX_US (INT64_C(6) * 1000 * 1000)
 #define RETRY_FIRST_MS 100
 #define RETRY_MAX_MS 5000
 #define PAUSE_SLICE_MS 50
@@ -145,18 +145,19 @@ archiver_close(struct archiver *a)
     free(a);
 }
 
+/* *streamed: it got as far as that. */
 static int
-session_run(struct archiver *a, struct pgs_err *err)
+session_run(struct archiver *a, bool *streamed, struct pgs_err *err)
 {
     struct pg_conn *c = NULL;
-    int rc = pg_open(&archiver_opts(a)->target,
-                     &(struct pg_open_opts){ .application_name = "pgstrata", .replication = true },
-                     &c, err);
+    int rc =
+        pg_open(&archiver_opts(a)->target, &(struct pg_open_opts){ .replication = true }, &c, err);
     if (rc == 0)
         rc = start_session(a, c, err);
     pgs_lsn begin = durable_lsn(&a->durable);
     if (rc == 0)
         rc = replication_start(c, a->names.slot, begin, a->names.publication, err);
+    *streamed = rc == 0;
     if (rc == 0) {
         diag_info("streaming",
                   DIAG(diag_lsn(DIAG_KEY_LSN, begin), diag_str(DIAG_KEY_SLOT, a->names.slot)),
@@ -173,22 +174,36 @@ may_pass(const struct pgs_err *err)
     return err_is_transient(err) || err->kind == PGS_E_CANCELLED;
 }
 
+/* A stop that storage did not let finish is still a stop: nothing of it was confirmed. */
+static void
+stopped_behind(const struct pgs_err *err)
+{
+    diag_warn("stopped_behind", DIAG(diag_str(DIAG_KEY_ERROR, err->message)),
+              "what could not be archived was not confirmed, and comes again");
+}
+
 static int
 sessions_run(struct archiver *a, struct pgs_err *err)
 {
     long retry_ms = RETRY_FIRST_MS;
+    bool told = false;
     for (;;) {
-        pgs_lsn before = durable_lsn(&a->durable);
+        bool streamed = false;
         archiver_alive(a);
-        int rc = session_run(a, err);
+        int rc = session_run(a, &streamed, err);
         if (rc < 0 && !may_pass(err))
             return rc;
-        if (atomic_load(&a->stopping))
+        if (atomic_load(&a->stopping)) {
+            if (rc < 0 && streamed)
+                stopped_behind(err);
             return 0;
-        if (durable_lsn(&a->durable) > before)
-            retry_ms = RETRY_FIRST_MS;
-        diag_warn("session_ended", DIAG(diag_str(DIAG_KEY_ERROR, rc < 0 ? err->message : "")),
-                  "connecting again");
+        }
+        /* Once per change of state, not once per try. */
+        if (streamed || !told)
+            diag_warn("session_ended", DIAG(diag_str(DIAG_KEY_ERROR, rc < 0 ? err->message : "")),
+                      "not streaming: trying again");
+        told = true;
+        retry_ms = streamed ? RETRY_FIRST_MS : retry_ms;
         atomic_store(&a->session_over, false);
         archiver_pause(a, retry_ms);
         retry_ms = retry_ms * 2 < RETRY_MAX_MS ? retry_ms * 2 : RETRY_MAX_MS;
