@@ -362,7 +362,7 @@ def test_setup_waits_shortly_for_a_lock_and_names_who_holds_it(cluster: Cluster,
 
 
 def test_teardown_drops_nothing_of_the_users(cluster: Cluster, database: str, watched: Sidecar) -> None:
-    cluster.execute("CREATE VIEW who AS SELECT pgstrata.set_actor('me')", database=database)
+    cluster.execute("CREATE VIEW who AS SELECT pgstrata.set_actor('me')::text", database=database)
     error = watched.refuses(REFUSED, "teardown", "--yes")
     assert "who" in error["message"], error
     cluster.execute("DROP VIEW who", database=database)
