@@ -56,7 +56,7 @@ check_shell() {
 check_tidy() {
     local build=build/lint log
     cmake -S . -B "$build" -G Ninja --log-level=WARNING -DCMAKE_BUILD_TYPE=Debug \
-        -DPGS_LINT=ON -DCMAKE_C_COMPILER="$(tool clang)"
+        -DCMAKE_C_COMPILER="$(tool clang)"
     cmake --build "$build" --target sql_source >/dev/null
     log=$build/clang-tidy.log
     if "$(tool run-clang-tidy)" -quiet -p "$build" -j "$(nproc)" \

@@ -17,22 +17,20 @@ from lib.sidecar import DONE, Sidecar
 from lib.wal import Ending
 from lib.workload import Workload
 
-COMMITS_AROUND = 2
 
-
-def around(lsn: int, commits: list[Ending]) -> list[targets.Target]:
-    """The base's own LSN, and just before and just after the commits next to it."""
-    before = [commit for commit in commits if commit.lsn < lsn][-COMMITS_AROUND:]
-    after = [commit for commit in commits if commit.lsn >= lsn][:COMMITS_AROUND]
+def around(lsn: int, commits: list[Ending], width: int) -> list[targets.Target]:
+    """The base's own LSN, and just before and just after each of the `width` commits on either side."""
+    before = [commit for commit in commits if commit.lsn < lsn][-width:]
+    after = [commit for commit in commits if commit.lsn >= lsn][:width]
     found = [targets.at_lsn(lsn)]
     for commit in (*before, *after):
         found += [targets.at_lsn(commit.lsn), targets.at_lsn(commit.next_lsn)]
     return found
 
 
-@pytest.mark.parametrize("bases", [3, pytest.param(20, marks=pytest.mark.full)])
+@pytest.mark.parametrize("bases, width", [(3, 1), pytest.param(20, 2, marks=pytest.mark.full)])
 def test_answers_right_around_each_base_equal_the_oracle(
-        bases: int, new_cluster: Callable[..., Cluster], new_sidecar: Callable[..., Sidecar], folder: Path) -> None:
+        bases: int, width: int, new_cluster: Callable[..., Cluster], new_sidecar: Callable[..., Sidecar], folder: Path) -> None:
     cluster = new_cluster(archive=True)
     conn = cluster.connect()
     school = create_school(conn, tenants=3)
@@ -60,7 +58,7 @@ def test_answers_right_around_each_base_equal_the_oracle(
         every_base = {lsn_number(item["begin_lsn"]) for item in timeline if item["kind"] == "base"}
         inner = sorted(lsn for lsn in every_base | set(lsns) if begin < lsn <= campaign.commits[-1].lsn)
         assert len(inner) >= bases, f"{len(inner)} bases during the run, not {bases}: {timeline}"
-        chosen = {str(target): target for lsn in inner for target in around(lsn, campaign.commits)
+        chosen = {str(target): target for lsn in inner for target in around(lsn, campaign.commits, width)
                   if target.position > begin}
         campaign.compare(chosen.values())
     finally:

@@ -50,14 +50,12 @@ def new_campaign(archiving_cluster: Cluster, folder: Path, new_sidecar: Callable
     archiving_cluster.drop_database(database)
 
 
-@pytest.mark.full
 def test_every_tenant_at_every_target_equals_postgresqls_own_recovery(new_campaign: NewCampaign) -> None:
     campaign = new_campaign(seed=1)
     campaign.run(commits=300, meanwhile=lambda workload: campaign.restore_point("no meio"))
     campaign.compare(campaign.targets(33))
 
 
-@pytest.mark.full
 def test_also_when_serve_is_killed_ten_times_during_the_run(new_campaign: NewCampaign) -> None:
     campaign = new_campaign(seed=2)
     campaign.run(commits=300, kills=10)

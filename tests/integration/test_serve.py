@@ -112,7 +112,6 @@ def assert_confirmed_is_archived(sidecar: Sidecar) -> None:
         f"confirmed {slot['confirmed']} is beyond what is archived, {status['archived_lsn']}")
 
 
-@pytest.mark.full
 def test_the_slot_is_never_confirmed_beyond_the_archive_under_load(serving: Sidecar, school: School) -> None:
     with Workload(serving.cluster, serving.database, school.tenants) as workload:
         for _ in range(20):
@@ -227,6 +226,33 @@ def peak_memory(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(f"no VmHWM of {pid}")
+
+
+# ---- the store comes and goes ----
+
+def test_a_store_that_is_away_delays_nobody_and_loses_nothing(own_cluster: Cluster, own_school: School,
+                                                              new_sidecar: Callable[..., Sidecar]) -> None:
+    """Writers go on, a fast shutdown of PostgreSQL returns in time, and everything is archived afterwards."""
+    sidecar = new_sidecar(own_cluster, "postgres")
+    sidecar.start()
+    away = sidecar.backups.with_name("away")
+    with Workload(own_cluster, "postgres", own_school.tenants, writers=4, reconnect=True) as workload:
+        workload.wait_commits(20)
+        sidecar.backups.rename(away)
+        sidecar.backups.write_text("no folder")
+        workload.wait_commits(20)
+        wait_for("serve to say that the store fails", lambda: "store" in sidecar.log(), 20, sidecar.log_tail)
+        assert sidecar.run("flush", "--timeout", "1s").code == FAILED
+        assert sidecar.run("status").json["state"], "status always answers"
+        stop_within_10_s(own_cluster)
+        own_cluster.start()
+        workload.wait_commits(20)
+        assert sidecar.serves(), sidecar.log_tail()
+        sidecar.backups.unlink()
+        away.rename(sidecar.backups)
+        workload.wait_commits(20)
+    sidecar.wait_ready()
+    assert_archive_equals_live(sidecar, own_school)
 
 
 # ---- PostgreSQL comes and goes ----
