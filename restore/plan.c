@@ -127,6 +127,41 @@ table_dropped(const char *label, struct pgs_err *err)
 
 /* --- one table --- */
 
+/* The plan's keys are the changed ones that were ever the tenant's: where the key does not tell the
+ * tenant, deletes of all tenants are among them. */
+static int
+keys_of_tenant(struct plan *plan, struct plan_table *t, const struct coverage *unbroken,
+               const struct changed_keys *changed, struct pgs_err *err)
+{
+    struct slice *unsure = arena_alloc_array(plan->arena, changed->count + 1, sizeof(*unsure));
+    struct slice *held = NULL;
+    size_t unsure_count = 0, held_count = 0, next = 0;
+    for (size_t i = 0; i < changed->count; i++) {
+        if (!changed->own[i])
+            unsure[unsure_count++] = changed->keys[i];
+    }
+    struct scan_opts opts = { .tenant = plan->tenant,
+                              .coverage = unbroken,
+                              .table_oid = t->relation->oid,
+                              .to = plan->end,
+                              .keys = unsure,
+                              .key_count = unsure_count };
+    int rc = unsure_count == 0 ? 0
+                               : scan_held_keys(plan->session->archive, &opts, plan->arena, &held,
+                                                &held_count, err);
+    if (rc < 0)
+        return rc;
+    t->keys = changed->keys;
+    t->keys_count = 0;
+    for (size_t i = 0; i < changed->count; i++) {
+        bool is_held = next < held_count && slice_equal(held[next], changed->keys[i]);
+        next += is_held;
+        if (changed->own[i] || is_held)
+            t->keys[t->keys_count++] = changed->keys[i];
+    }
+    return 0;
+}
+
 /* Changes since the cut decide the method. */
 static int
 table_method(struct plan *plan, struct plan_table *t, struct pgs_err *err)
@@ -134,29 +169,18 @@ table_method(struct plan *plan, struct plan_table *t, struct pgs_err *err)
     struct archive *a = plan->session->archive;
     struct coverage unbroken;
     struct pgs_err ignored;
-    bool truncated = false;
+    struct changed_keys changed;
     struct pgs_lsn_range since = { plan->cut.lsn, plan->end };
     t->rewind = false;
     int rc = archive_coverage(a, t->relation->oid, plan->cut.lsn, plan->end, &unbroken, &ignored);
     if (rc < 0)
         return ignored.kind == PGS_E_REFUSED ? 0 : (*err = ignored, rc);
-    rc = scan_changed_keys(a, &plan->tenant, t->relation->oid, since, plan->arena, &t->keys,
-                           &t->keys_count, &truncated, err);
-    if (rc == 0 && !truncated) {
-        /* Deletes of all tenants are among them where the key does not tell the tenant. */
-        struct scan_opts held = { .tenant = plan->tenant,
-                                  .coverage = &unbroken,
-                                  .table_oid = t->relation->oid,
-                                  .to = plan->end,
-                                  .keys = t->keys,
-                                  .key_count = t->keys_count };
-        rc = scan_held_keys(a, &held, plan->arena, &t->keys, &t->keys_count, err);
-    }
+    rc = scan_changed_keys(a, &plan->tenant, t->relation->oid, since, plan->arena, &changed, err);
+    if (rc == 0 && !changed.truncated)
+        rc = keys_of_tenant(plan, t, &unbroken, &changed, err);
     if (rc < 0)
         return err_doing(err, "read what changed in table %s", t->label);
-    t->rewind = !truncated;
-    if (truncated)
-        t->keys_count = 0;
+    t->rewind = !changed.truncated;
     return 0;
 }
 

@@ -9,12 +9,6 @@
  * one brought in are changed again in that time. */
 #define ROUNDS 6
 
-/* Keys of one table that changed since the last look. */
-struct window {
-    struct slice *keys;
-    size_t count;
-};
-
 static int
 rows_keep_changing(const struct plan *plan, struct pgs_err *finding)
 {
@@ -58,25 +52,23 @@ diff_and_lock(struct plan *plan, struct pgs_err *finding, struct pgs_err *err)
 /* PGS_NONE: the archive cannot say, because the table was truncated or changed its shape. */
 static int
 window_read(struct plan *plan, const struct plan_table *t, pgs_lsn end, struct arena *scratch,
-            struct window *w, struct pgs_err *err)
+            struct changed_keys *w, struct pgs_err *err)
 {
     struct archive *a = plan->session->archive;
     struct coverage unbroken;
     struct pgs_err broken;
-    bool truncated = false;
     struct pgs_lsn_range range = { plan->end, end };
     int rc = archive_coverage(a, t->relation->oid, plan->end, end, &unbroken, &broken);
     if (rc < 0) {
         *err = broken;
         return broken.kind == PGS_E_REFUSED ? PGS_NONE : rc;
     }
-    rc = scan_changed_keys(a, &plan->tenant, t->relation->oid, range, scratch, &w->keys, &w->count,
-                           &truncated, err);
-    return rc == 0 && truncated ? PGS_NONE : rc;
+    rc = scan_changed_keys(a, &plan->tenant, t->relation->oid, range, scratch, w, err);
+    return rc == 0 && w->truncated ? PGS_NONE : rc;
 }
 
 static int
-windows_read(struct plan *plan, pgs_lsn end, struct arena *scratch, struct window *windows,
+windows_read(struct plan *plan, pgs_lsn end, struct arena *scratch, struct changed_keys *windows,
              struct pgs_err *finding, struct pgs_err *err)
 {
     int rc = 0;
@@ -91,7 +83,8 @@ windows_read(struct plan *plan, pgs_lsn end, struct arena *scratch, struct windo
 }
 
 static int
-windows_touch(struct plan *plan, const struct window *windows, bool *touch, struct pgs_err *err)
+windows_touch(struct plan *plan, const struct changed_keys *windows, bool *touch,
+              struct pgs_err *err)
 {
     int rc = 0;
     *touch = false;
@@ -101,7 +94,7 @@ windows_touch(struct plan *plan, const struct window *windows, bool *touch, stru
 }
 
 static int
-windows_stage(struct plan *plan, const struct window *windows, struct pgs_err *err)
+windows_stage(struct plan *plan, const struct changed_keys *windows, struct pgs_err *err)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < plan->table_count; i++) {
@@ -117,7 +110,8 @@ static int
 settle_round(struct plan *plan, struct pg_conn *aux, struct arena *scratch, bool *settled,
              struct pgs_err *finding, struct pgs_err *err)
 {
-    struct window *windows = arena_alloc_array(scratch, plan->table_count + 1, sizeof(*windows));
+    struct changed_keys *windows =
+        arena_alloc_array(scratch, plan->table_count + 1, sizeof(*windows));
     bool touch = false;
     pgs_lsn end = plan->end;
     int rc = diff_and_lock(plan, finding, err);

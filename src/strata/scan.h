@@ -28,13 +28,20 @@ PGS_CHECKED int scan_open(struct archive *a, const struct scan_opts *opts, struc
 PGS_CHECKED int scan_next(struct scan *s, struct version *v, bool *from_base, struct pgs_err *err);
 void scan_close(struct scan *s); /* accepts NULL */
 
-/* Keys of the tenant's table that changed at commit LSN in [from, to), sorted, without duplicates,
- * from changes alone (no base is read). Keys of SCOPE_TOMBSTONES are included whoever holds them;
- * *truncated: a truncate is among the changes, so every key may have changed. */
+/* Keys of a table that changed, sorted, without duplicates. */
+struct changed_keys {
+    struct slice *keys;
+    /* By key: it is in the tenant's own runs. The others are from SCOPE_TOMBSTONES alone, and may be
+     * any tenant's: scan_held_keys tells. */
+    bool *own;
+    size_t count;
+    bool truncated; /* a truncate is among the changes, so every key may have changed */
+};
+/* Those at commit LSN in [from, to), from changes alone: no base is read. */
 PGS_CHECKED int scan_changed_keys(struct archive *a, const struct tenant *tenant,
                                   uint32_t table_oid, struct pgs_lsn_range range,
-                                  struct arena *arena, struct slice **keys, size_t *count,
-                                  bool *truncated, struct pgs_err *err);
+                                  struct arena *arena, struct changed_keys *changed,
+                                  struct pgs_err *err);
 
 /* Of opts->keys those that the tenant had at any time from the base to opts->to, in `arena` (the
  * bytes stay the caller's). What others deleted falls away: a tombstone's key that is not kept

@@ -6,31 +6,39 @@
 
 #include <stdlib.h>
 
+struct changed_key {
+    struct slice key;
+    bool own; /* from the tenant's own runs */
+};
+
 struct key_list {
     struct arena *arena;
-    struct slice *items;
+    struct changed_key *items;
     size_t count, capacity;
 };
 
 static void
-key_add(struct key_list *l, struct slice key)
+key_add(struct key_list *l, struct slice key, bool own)
 {
-    if (l->count > 0 && slice_equal(l->items[l->count - 1], key))
+    if (l->count > 0 && slice_equal(l->items[l->count - 1].key, key)) {
+        l->items[l->count - 1].own |= own;
         return;
+    }
     if (l->count == l->capacity) {
         l->capacity = l->capacity == 0 ? 1024 : l->capacity * 2;
-        struct slice *items = realloc(l->items, l->capacity * sizeof(*items));
+        struct changed_key *items = realloc(l->items, l->capacity * sizeof(*items));
         if (items == NULL)
             abort();
         l->items = items;
     }
-    l->items[l->count++] = arena_dup(l->arena, key);
+    l->items[l->count++] = (struct changed_key){ arena_dup(l->arena, key), own };
 }
 
 static int
 key_order(const void *a, const void *b)
 {
-    return slice_compare(*(const struct slice *)a, *(const struct slice *)b);
+    const struct changed_key *x = a, *y = b;
+    return slice_compare(x->key, y->key);
 }
 
 static int
@@ -46,7 +54,7 @@ run_keys(struct segment *segment, const struct run_ref *run, struct pgs_lsn_rang
         if (v.op == VERSION_TRUNCATE)
             *truncated = true;
         else
-            key_add(keys, v.key);
+            key_add(keys, v.key, run->id.tenant.scope != SCOPE_TOMBSTONES);
     }
     run_cursor_close(c);
     return rc < 0 ? rc : 0;
@@ -69,37 +77,48 @@ segment_keys(struct segment *segment, const struct tenant *tenant, uint32_t tabl
     return rc;
 }
 
+/* Sorts, and gives each key once; it is the tenant's own when one of its occurrences is. */
+static void
+keys_unite(struct key_list *l, struct changed_keys *out)
+{
+    if (l->count > 1)
+        qsort(l->items, l->count, sizeof(*l->items), key_order);
+    out->keys = arena_alloc_array(l->arena, l->count + 1, sizeof(*out->keys));
+    out->own = arena_alloc_array(l->arena, l->count + 1, sizeof(*out->own));
+    out->count = 0;
+    for (size_t i = 0; i < l->count; i++) {
+        const struct changed_key *k = &l->items[i];
+        if (out->count > 0 && slice_equal(out->keys[out->count - 1], k->key)) {
+            out->own[out->count - 1] |= k->own;
+            continue;
+        }
+        out->keys[out->count] = k->key;
+        out->own[out->count++] = k->own;
+    }
+}
+
 int
 scan_changed_keys(struct archive *a, const struct tenant *tenant, uint32_t table_oid,
-                  struct pgs_lsn_range range, struct arena *arena, struct slice **keys,
-                  size_t *count, bool *truncated, struct pgs_err *err)
+                  struct pgs_lsn_range range, struct arena *arena, struct changed_keys *changed,
+                  struct pgs_err *err)
 {
     const struct tenant tombstones = { .scope = SCOPE_TOMBSTONES, .key = slice_of("", 0) };
     struct key_list list = { .arena = arena };
     struct segment **segments;
-    size_t segment_count, n = 0;
-    bool any_truncate = false;
-    int rc = archive_segments(a, range, arena, &segments, &segment_count, err);
-    for (size_t i = 0; rc == 0 && i < segment_count; i++) {
-        rc = segment_keys(segments[i], tenant, table_oid, range, &list, &any_truncate, err);
+    size_t count;
+    bool truncated = false;
+    int rc = archive_segments(a, range, arena, &segments, &count, err);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        rc = segment_keys(segments[i], tenant, table_oid, range, &list, &truncated, err);
         if (rc == 0)
-            rc =
-                segment_keys(segments[i], &tombstones, table_oid, range, &list, &any_truncate, err);
+            rc = segment_keys(segments[i], &tombstones, table_oid, range, &list, &truncated, err);
     }
-    if (list.count > 1)
-        qsort(list.items, list.count, sizeof(*list.items), key_order);
-    struct slice *unique = arena_alloc_array(arena, list.count + 1, sizeof(*unique));
-    for (size_t i = 0; i < list.count; i++) {
-        if (n == 0 || !slice_equal(unique[n - 1], list.items[i]))
-            unique[n++] = list.items[i];
+    if (rc == 0) {
+        changed->truncated = truncated;
+        keys_unite(&list, changed);
     }
     free(list.items);
-    if (rc < 0)
-        return rc;
-    *keys = unique;
-    *count = n;
-    *truncated = any_truncate;
-    return 0;
+    return rc;
 }
 
 int

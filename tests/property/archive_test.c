@@ -456,22 +456,24 @@ check_changed(struct play *p, size_t tenant, size_t table, struct pgs_lsn_range 
                               .table_oid = table_oids[table],
                               .to = range.end };
     struct archive *archive = world_archive(&p->w);
-    struct slice *keys, *held;
-    size_t count, held_count;
-    bool truncated = false;
+    struct changed_keys changed;
+    struct slice *held;
+    size_t held_count;
     struct pgs_err err;
-    int rc = scan_changed_keys(archive, &opts.tenant, opts.table_oid, range, p->w.arena, &keys,
-                               &count, &truncated, &err);
+    int rc =
+        scan_changed_keys(archive, &opts.tenant, opts.table_oid, range, p->w.arena, &changed, &err);
     world_must(rc, &err);
-    for (size_t i = 1; i < count; i++)
-        assert_true(slice_compare(keys[i - 1], keys[i]) < 0);
+    for (size_t i = 1; i < changed.count; i++)
+        assert_true(slice_compare(changed.keys[i - 1], changed.keys[i]) < 0);
     rc = archive_coverage(archive, opts.table_oid, range.begin, range.end, &coverage, &err);
     if (rc < 0)
         return;
-    opts.keys = keys;
-    opts.key_count = count;
+    opts.keys = changed.keys;
+    opts.key_count = changed.count;
     world_must(scan_held_keys(archive, &opts, p->w.arena, &held, &held_count, &err), &err);
-    for (size_t i = 0; i < KEYS_MAX && !truncated; i++) {
+    for (size_t i = 0; i < changed.count; i++)
+        assert_true(!changed.own[i] || has_key(held, held_count, changed.keys[i]));
+    for (size_t i = 0; i < KEYS_MAX && !changed.truncated; i++) {
         if (!same_for(&a->rows[table][i], &b->rows[table][i], tenant))
             assert_true(has_key(held, held_count, world_key(&p->w, key_names[i])));
     }
