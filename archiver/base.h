@@ -34,7 +34,8 @@ PGS_CHECKED int base_connect(struct base *b, struct pgs_err *err);
 PGS_CHECKED int base_slot_open(struct base *b, struct pgs_err *err);
 void base_slot_close(struct base *b);
 /* The workers take the snapshot; the catalog as it shows it, in b->arena. Tables named by oid are
- * locked against TRUNCATE and DDL at once, until base_close: for those that were left out before. */
+ * locked against TRUNCATE and DDL at once, until base_close: for those that were left
+ * out before. */
 PGS_CHECKED int base_join(struct base *b, const uint32_t *oids, size_t count,
                           struct catalog *catalog, struct pgs_err *err);
 /* Copies b->done.tables into segments. What was written before a failure is in b->done.segments. */

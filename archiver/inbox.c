@@ -50,9 +50,9 @@ schema_poll_free(struct schema_poll *poll)
 }
 
 void
-inbox_free(void *pointer)
+inbox_free(void *item_or_null)
 {
-    struct item *item = pointer;
+    struct item *item = item_or_null;
     if (item == NULL)
         return;
     schema_poll_free(item->poll);

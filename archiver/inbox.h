@@ -48,7 +48,7 @@ struct item {
 struct item *inbox_chunk(struct budget *budget, size_t bytes);
 struct item *inbox_poll(struct schema_poll *poll); /* takes the poll over */
 struct item *inbox_bases(struct base_done *bases); /* the bases stay their owner's */
-void inbox_free(void *item);                       /* accepts NULL; bases are handed back */
+void inbox_free(void *item_or_null);               /* accepts NULL; bases are handed back */
 
 /* Whether a frame of `bytes` fits. */
 bool chunk_fits(const struct item *chunk, size_t bytes);

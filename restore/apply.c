@@ -227,8 +227,8 @@ apply_once(struct attempt *t, bool *changed, struct pgs_err *finding, struct pgs
     return rc < 0 ? transaction_name_blocker(&t->plan, t->aux, rc, err) : rc;
 }
 
-/* Failures that another try can get past: a deadlock (we give way), a row that somebody else put where
- * ours was to go. */
+/* Failures that another try can get past: a deadlock (we give way), a row that somebody else put
+ * where ours was to go. */
 static bool
 may_pass(const struct pgs_err *err)
 {

@@ -1,10 +1,10 @@
 /* apply.h: a restore in place, from plan to commit (DESIGN 7).
  *
- *   plan -> one transaction: stage, lock the tenant, settle -> is it still the plan that was previewed?
- *        -> restore point, in a transaction of its own -> delete, update, insert -> checks -> commit
+ *   plan -> one transaction: stage, lock the tenant, settle -> is it still the previewed plan?
+ *        -> restore point, in its own transaction -> delete, update, insert -> checks -> commit
  *
- * Whatever is found wrong on the way rolls everything back. Where a concurrent transaction may be the
- * reason, it is tried again from the plan on, a few times. */
+ * Whatever is found wrong on the way rolls everything back. Where a concurrent transaction may be
+ * the reason, it is tried again from the plan on, a few times. */
 #ifndef RESTORE_APPLY_H
 #define RESTORE_APPLY_H
 

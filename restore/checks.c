@@ -332,8 +332,8 @@ check_rows(struct plan *plan, const struct plan_table *t, bool replica, struct p
     return PGS_NONE;
 }
 
-/* Where neither a trigger, a rule nor a foreign key's action can step in, PostgreSQL stores what it is
- * given, rows stay locked until the commit, and write_diff has counted them. */
+/* Where neither a trigger, a rule nor a foreign key's action can step in, PostgreSQL stores what it
+ * is given, rows stay locked until the commit, and write_diff has counted them. */
 static bool
 needs_rows_checked(const struct plan_table *t, bool replica)
 {

@@ -31,8 +31,8 @@ struct effects {
 };
 PGS_CHECKED int effects_read(struct plan *plan, bool replica, struct effects *effects,
                              struct pgs_err *err);
-/* The plan's tables had just the writes that were asked for; elsewhere nothing was changed or deleted
- * (triggers may add rows, as an audit trail does). */
+/* The plan's tables had just the writes that were asked for; elsewhere nothing was changed or
+ * deleted (triggers may add rows, as an audit trail does). */
 PGS_CHECKED int checks_effects(struct plan *plan, bool replica, const struct effects *before,
                                struct pgs_err *finding, struct pgs_err *err);
 

@@ -84,8 +84,8 @@ put_live(struct buf *sql, const struct plan_table *t)
     buf_put_str(sql, "(SELECT t.ctid AS place");
     for (size_t i = 0; i < t->live->column_count; i++)
         buf_printf(sql, ", t.%s AS v%zu", t->sql_columns[i], i);
-    /* Untyped on purpose: the parameter takes the column's type without its length, so that nothing is
-     * cut off, and the column's index serves. */
+    /* Untyped on purpose: the parameter takes the column's type without its length, so that nothing
+     * is cut off, and the column's index serves. */
     buf_printf(sql, " FROM ONLY %s t WHERE t.%s = $1)", t->sql_name,
                t->sql_columns[t->live->tenant_column]);
 }
@@ -342,7 +342,8 @@ diff_check_owners(struct plan *plan, const struct plan_table *t, struct pgs_err 
 
 /* --- keys that changed meanwhile --- */
 
-/* rewind: the diff's keys are among the staged ones, so most answers need no SQL. Both are sorted. */
+/* rewind: the diff's keys are among the staged ones, so most answers need no SQL. Both come
+ * sorted. */
 static bool
 keys_meet(const struct slice *a, size_t a_count, const struct slice *b, size_t b_count)
 {

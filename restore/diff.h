@@ -6,8 +6,8 @@
  * stage and live point at the rows; k<i> are the key columns, o<j> the live values of other columns
  * that foreign keys refer to, kept for the checks after the live row is gone. Rows that are equal
  * are not in it. `*<>` compares images, as json has no equality and 1.0 is not 1.00; where
- * only storage differs and the text is the same, a preview counts the row as equal. digest: over the
- * row before and after, where the plan's id is asked for. */
+ * only storage differs and the text is the same, a preview counts the row as equal. digest: over
+ * the row before and after, where the plan's id is asked for. */
 #ifndef RESTORE_DIFF_H
 #define RESTORE_DIFF_H
 
@@ -15,8 +15,8 @@
 
 /* Fills the diff anew, and the table's counts and digest. Tables without a stage have no diff. */
 PGS_CHECKED int diff_table(struct plan *plan, struct plan_table *t, struct pgs_err *err);
-/* Locks the live rows in the diff FOR UPDATE. PGS_NONE: one of them changed since the diff was made: it
- * is locked too, and the diff must be made again. */
+/* Locks the live rows in the diff FOR UPDATE. PGS_NONE: one of them changed since the diff was
+ * made: it is locked too, and the diff must be made again. */
 PGS_CHECKED int diff_lock(struct plan *plan, const struct plan_table *t, struct pgs_err *err);
 /* PGS_E_REFUSED code "owned_by_other": a row to be put back has a key that another tenant holds. */
 PGS_CHECKED int diff_check_owners(struct plan *plan, const struct plan_table *t,

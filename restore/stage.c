@@ -252,8 +252,8 @@ stage_fill(struct plan *plan, struct plan_table *t, const struct slice *keys, si
     return rc < 0 ? err_doing(err, "stage the rows of %s", t->label) : 0;
 }
 
-/* Types whose values can be equal though their texts differ (1.0 and 1.00, citext, -0): two archived
- * keys then mean one live row. */
+/* Types whose values can be equal though their texts differ (1.0 and 1.00, citext, -0): two
+ * archived keys then mean one live row. */
 static bool
 text_decides(const struct column *c)
 {

@@ -89,8 +89,8 @@ struct relation *relation_dup(struct arena *arena, const struct relation *r);
  *                 "collation": "..."|null}]}
  *
  * All facts of catalog_decide are in it, so that deciding again gives the same. In messages made
- * inside the database (sql/0002_tables.sql) route and tenant_column are absent: catalog_decide fills
- * them. Facts that are absent are false or NULL. Parsing checks everything; PGS_E_CORRUPT. */
+ * inside the database (sql/0002_tables.sql) route and tenant_column are absent: catalog_decide
+ * fills them. Facts that are absent are false or NULL. Parsing checks everything; PGS_E_CORRUPT. */
 void relation_to_json(const struct relation *r, struct buf *out);
 PGS_CHECKED int relation_from_json(struct slice json, struct arena *arena, struct relation **r,
                                    struct pgs_err *err);

@@ -1,6 +1,6 @@
 /* teardown.c: the way back. The slot first: without its publication it could not be read, and it
- * keeps WAL. Then what calls schema pgstrata, then the schema. Each step finds what is there, so that
- * it can be repeated from wherever it stopped. */
+ * keeps WAL. Then what calls schema pgstrata, then the schema. Each step finds what is there, so
+ * that it can be repeated from wherever it stopped. */
 #include "pg/setup_internal.h"
 
 #include "core/err.h"

@@ -425,9 +425,9 @@ object_open_by_steps(struct file_store *s, const char *name)
     return fd;
 }
 
-/* A restore reads thousands of small ranges: the kernel goes the whole way at once, and keeps the same
- * promise, no symbolic link. Before Linux 5.6, and where a sandbox does not know the call, it is gone
- * step by step. */
+/* A restore reads thousands of small ranges: the kernel goes the whole way at once, and keeps the
+ * same promise, no symbolic link. Before Linux 5.6, and where a sandbox does not know the call, it
+ * is gone step by step. */
 static int
 object_open(struct file_store *s, const char *name)
 {

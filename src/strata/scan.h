@@ -31,8 +31,8 @@ void scan_close(struct scan *s); /* accepts NULL */
 /* Keys of a table that changed, sorted, without duplicates. */
 struct changed_keys {
     struct slice *keys;
-    /* By key: it is in the tenant's own runs. The others are from SCOPE_TOMBSTONES alone, and may be
-     * any tenant's: scan_held_keys tells. */
+    /* By key: it is in the tenant's own runs. The others are from SCOPE_TOMBSTONES alone, and may
+     * be any tenant's: scan_held_keys tells. */
     bool *own;
     size_t count;
     bool truncated; /* a truncate is among the changes, so every key may have changed */

@@ -5,7 +5,10 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#define NAME(text) { (const uint8_t *)(text), sizeof(text) - 1 }
+#define NAME(text)                                \
+    {                                             \
+        (const uint8_t *)(text), sizeof(text) - 1 \
+    }
 
 static const struct table_name known[] = { { NAME("public"), NAME("orders") },
                                            { NAME("public"), NAME("items") },
