@@ -225,6 +225,19 @@ temp_link(struct file_store *s, const char *temp, int folder, const char *last)
     return cause == EEXIST ? 1 : -1;
 }
 
+/* The descriptors stay good when the folder is moved away, unmounted lazily, or covered by a mount:
+ * what is written through them then, nobody would find who comes by the folder's name. */
+static int
+root_check(struct file_store *s, struct pgs_err *err)
+{
+    struct stat ours, named;
+    if (fstat(s->root, &ours) == 0 && stat(s->folder, &named) == 0 && ours.st_dev == named.st_dev &&
+        ours.st_ino == named.st_ino)
+        return 0;
+    (void)err_set(err, PGS_E_STORE, "folder %s is not there any more, or another one", s->folder);
+    return err_hint(err, "put back the folder that was opened, or start pgstrata again");
+}
+
 /* Gives the durable temporary file its name, and ends its time in .tmp/ in any case. PGS_NONE:
  * taken (only if_absent). */
 static int
@@ -232,8 +245,13 @@ temp_publish(struct file_store *s, const char *temp, const char *name, bool if_a
              struct pgs_err *err)
 {
     const char *last;
-    int rc = -1;
+    int rc = root_check(s, err);
+    if (rc < 0) {
+        temp_remove(s, temp);
+        return err_doing(err, "create object %s", name);
+    }
     int folder = parent_open(s, name, true, &last);
+    rc = -1;
     if (folder >= 0)
         rc = if_absent ? temp_link(s, temp, folder, last) : renameat(s->temp, temp, folder, last);
     if (rc == 0)

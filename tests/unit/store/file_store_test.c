@@ -359,6 +359,32 @@ the_store_itself_may_be_a_link(void **state)
     buf_release(&got);
 }
 
+/* What is written into a folder that was moved away would be lost to all who come by its name. */
+static void
+nothing_is_created_in_a_folder_that_moved(void **state)
+{
+    struct fixture *f = *state;
+    struct pgs_err err;
+    struct buf got = { 0 };
+    char away[128];
+    snprintf(away, sizeof(away), "%s/away", f->above);
+    for (int replaced = 0; replaced < 2; replaced++) {
+        must(rename(f->folder, away));
+        if (replaced)
+            must(mkdir(f->folder, 0700));
+        assert_int_equal(store_put(f->store, "log/1", slice_str("x"), &err), PGS_E_STORE);
+        assert_non_null(strstr(err.message, f->folder));
+        assert_int_equal(store_put_if_absent(f->store, "log/1", slice_str("x"), &err), PGS_E_STORE);
+        if (replaced)
+            must(rmdir(f->folder));
+        must(rename(away, f->folder));
+        assert_int_equal(store_get(f->store, "log/1", NULL, &got, &err), PGS_NONE);
+        assert_int_equal(files_in(below(f, ".tmp")), 0);
+    }
+    put(f, "log/1", "x");
+    buf_release(&got);
+}
+
 /* More folders than the driver remembers as durable. */
 static void
 many_folders_work_too(void **state)
@@ -398,6 +424,7 @@ main(void)
         TEST(what_does_not_fit_leaves_nothing),
         TEST(a_folder_without_parent_is_not_made),
         TEST(the_store_itself_may_be_a_link),
+        TEST(nothing_is_created_in_a_folder_that_moved),
         TEST(many_folders_work_too),
     };
     return cmocka_run_group_tests_name("file store", tests, NULL, NULL);
