@@ -5,8 +5,8 @@
  * written; what killed processes left there goes at the first open a day later. Folders below stay
  * when their last object goes. Symbolic links below the folder are an error and never followed;
  * files whose names no object can have, as lost+found, are not seen. Many processes may use one
- * folder at once. When the folder was moved away or covered by a mount, creating is PGS_E_STORE until
- * it is back. */
+ * folder at once. When the folder was moved away or covered by a mount, creating is PGS_E_STORE
+ * until it is back. */
 #ifndef STORE_FILE_STORE_H
 #define STORE_FILE_STORE_H
 
