@@ -128,8 +128,12 @@ ddl_new(struct builder *b, const struct relation *r, bool created)
     struct place p = place_txn(b);
     struct table *t = adopt(b, p, r, builder_here(b), 0);
     t->fresh = created;
-    if (created)
-        notes_base(p.notes, p.arena, t->oid, t->shape_id, builder_here(b));
+    if (!created)
+        return;
+    notes_base(p.notes, p.arena, t->oid, t->shape_id, builder_here(b));
+    /* Before, it had no rows either: nobody needs to leave it out of what was earlier. */
+    if (b->tables.unbroken_from != 0 && b->tables.unbroken_from < builder_here(b))
+        notes_base(p.notes, p.arena, t->oid, t->shape_id, b->tables.unbroken_from);
 }
 
 /* A table made and changed in one transaction, before it has rows, begins with its last shape. */

@@ -105,6 +105,20 @@ load_entry(struct tables *t, const struct log_entry *e)
     }
 }
 
+/* The stream has been whole since the era began, or since the last gap. */
+static void
+load_unbroken(struct tables *t, const struct log_entry *e)
+{
+    if (t->unbroken_from == 0)
+        t->unbroken_from = e->range.end;
+    for (size_t i = 0; i < e->break_count; i++) {
+        const struct log_break *b = &e->breaks[i];
+        pgs_lsn end = b->end != 0 ? b->end : UINT64_MAX;
+        if (b->table_oid == 0 && end > t->unbroken_from)
+            t->unbroken_from = end;
+    }
+}
+
 void
 tables_load(struct tables *t, const struct alog *log)
 {
@@ -112,7 +126,9 @@ tables_load(struct tables *t, const struct alog *log)
     for (size_t i = 0; i < alog_count(log); i++) {
         const struct log_entry *e = alog_entry(log, i);
         /* Oids mean something else in another era. */
-        if (e->era == last->era)
-            load_entry(t, e);
+        if (e->era != last->era)
+            continue;
+        load_entry(t, e);
+        load_unbroken(t, e);
     }
 }

@@ -34,6 +34,9 @@ struct tables {
     struct arena *arena;
     struct table *hash;
     struct table *last; /* rows of one table come in a row */
+    /* Every change of every published table from here on is archived; 0: the log tells nothing,
+     * UINT64_MAX: a gap is open. */
+    pgs_lsn unbroken_from;
 };
 
 void tables_init(struct tables *t);

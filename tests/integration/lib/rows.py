@@ -94,7 +94,7 @@ def read_all(cur: psycopg2.extensions.cursor, tables: Sequence[Table], tenants: 
         columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
         out = StringIO()
         cur.copy_expert(
-            sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(
+            sql.SQL("COPY (SELECT {} FROM ONLY {}) TO STDOUT").format(
                 columns, sql.Identifier(table.schema, table.name)).as_string(cur), out)
         for line in out.getvalue().split("\n")[:-1]:
             row = dict(zip(table.columns, parse_copy_line(line), strict=True))

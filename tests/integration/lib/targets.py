@@ -130,7 +130,9 @@ def spread(endings: Sequence[Ending], covered: set[int], boundaries: Iterable[in
     chosen: dict[str, Target] = {}
     number = 0
     while len(chosen) < count:
-        target = makers[number % len(makers)](rng.choice(inner))
+        # The first of the commits, in random order, that this kind of target can be told of.
+        made = map(makers[number % len(makers)], rng.sample(inner, len(inner)))
+        target = next((target for target in made if target is not None and str(target) not in chosen), None)
         number += 1
         if target is not None:
             chosen[str(target)] = target
