@@ -11,6 +11,7 @@
  * A version of the stream belongs after the base iff its commit LSN >= the base's LSN. */
 #include "archiver/base.h"
 
+#include "archiver/crash.h"
 #include "core/diag.h"
 #include "core/diag_keys.h"
 #include "core/err.h"
@@ -141,6 +142,7 @@ base_take(struct base *b, const struct choice *choice, struct pgs_err *err)
                           err);
     if (rc == 0)
         rc = base_slot_open(b, err);
+    crash_point("base.slot");
     if (rc == 0)
         rc = base_join(b, choice->oids, choice->oid_count, &catalog, err);
     base_slot_close(b); /* the workers hold the snapshot now */
@@ -150,6 +152,7 @@ base_take(struct base *b, const struct choice *choice, struct pgs_err *err)
     if (b->done.table_count == 0)
         return 0;
     rc = base_copy(b, err);
+    crash_point("base.copied");
     if (rc == 0)
         rc = base_publish(b, err);
     if (rc < 0)

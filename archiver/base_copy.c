@@ -1,6 +1,7 @@
 /* base_copy.c: tables into segments, by several workers under one snapshot. */
 #include "archiver/base.h"
 
+#include "archiver/crash.h"
 #include "core/err.h"
 #include "pg/copytext.h"
 #include "pg/quote.h"
@@ -243,6 +244,7 @@ worker_write(struct worker *w, struct pgs_err *err)
         batch_write(w->batch, 0, w->batch->count, false, a->store, name, &a->budget, &info, err);
     if (rc < 0)
         return rc;
+    crash_point("base.segment_written");
     segment_register(w->base, w->batch, &info);
     batch_free(w->batch);
     w->batch = batch_new(&a->budget);

@@ -99,6 +99,7 @@ segment_write(struct archiver *a, const struct batch *b, size_t begin, size_t en
     struct backoff backoff = { 0 };
     char name[SEGMENT_NAME_MAX];
     int rc;
+    crash_point("flush.begin");
     do {
         publisher_segment_name(a, name);
         rc = batch_write(b, begin, end, with_txns, a->store, name, &a->budget, info, err);
@@ -115,6 +116,7 @@ entry_append(struct archiver *a, struct log_entry *e, struct pgs_err *err)
 {
     struct backoff backoff = { 0 };
     int rc;
+    crash_point("flush.before_entry");
     do {
         rc = alog_append(a->publisher.log, e, err);
     } while (rc < 0 && retry(a, &backoff, err, "append a log entry"));
@@ -184,6 +186,7 @@ changes_publish(struct archiver *a, struct batch *b, const struct segment_info *
         p->spilled_count = 0;
     p->end = end;
     durable_advance(&a->durable, end);
+    crash_point("flush.durable");
     diag_debug("flushed",
                DIAG(diag_lsn(DIAG_KEY_LSN, end), diag_int(DIAG_KEY_ENTRY, (int64_t)e.number)),
                "log entry %s", log_kind_name(e.kind));
@@ -213,7 +216,9 @@ bases_publish(struct archiver *a, struct batch *b, struct pgs_err *err)
                                                          .segments = t->segments,
                                                          .segment_count = t->segment_count };
     }
-    return entry_append(a, &e, err);
+    int rc = entry_append(a, &e, err);
+    crash_point("base.entry_appended");
+    return rc;
 }
 
 static void
@@ -271,6 +276,8 @@ batch_flush(struct archiver *a, struct batch *b, struct pgs_err *err)
                               : changes_publish(a, b, has_complete ? &complete : NULL, err);
     if (rc == 0 && has_open)
         spilled_add(p, &open);
+    if (rc == 0 && has_open)
+        crash_point("flush.spilled");
     if (rc < 0)
         archiver_fail(a, err);
     turn_end(p);

@@ -3,6 +3,7 @@
  * 4.6). */
 #include "archiver/internal.h"
 
+#include "archiver/crash.h"
 #include "core/err.h"
 #include "core/timefmt.h"
 #include "pg/replication.h"
@@ -67,7 +68,9 @@ status_send(struct slot *s, struct pgs_err *err)
     s->reply_asked = false;
     if (s->confirmed >= s->reply_lsn)
         s->reply_us = 0;
-    return replication_status(s->c, s->confirmed, false, err);
+    int rc = replication_status(s->c, s->confirmed, false, err);
+    crash_point("slot.confirmed");
+    return rc;
 }
 
 /* At once when there is news, else by the clock. A request is no reason for more: after an answer

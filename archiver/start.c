@@ -7,6 +7,7 @@
  *                 the archive's end against timeline and slot: go on, a gap, or a new era */
 #include "archiver/internal.h"
 
+#include "archiver/crash.h"
 #include "core/diag.h"
 #include "core/diag_keys.h"
 #include "core/err.h"
@@ -302,12 +303,15 @@ session_position(struct archiver *a, struct pg_conn *c, struct pg_conn *replicat
         rc = system_check(a, alog_last(a->publisher.log), err);
     if (rc == 0)
         rc = clone_check(a, c, alog_last(a->publisher.log), &is_clone, err);
+    crash_point("start.checked");
     if (rc == 0)
         rc = epoch_take(a, err);
+    crash_point("start.epoch");
     if (rc == 0)
         rc = position_find(a, replication, &slot, alog_last(a->publisher.log), is_clone, err);
     if (rc < 0)
         return rc;
+    crash_point("start.position");
     a->taken_over = a->opts_first.take_over;
     durable_restart(&a->durable, a->publisher.end);
     return 0;

@@ -26,10 +26,10 @@ _numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`full` tests run only when -m asks for them by name."""
-    if "full" in (config.option.markexpr or ""):
-        return
-    left_out = [item for item in items if item.get_closest_marker("full")]
+    """`full` and `checked` tests run only when -m asks for them by name."""
+    asked = config.option.markexpr or ""
+    left_out = [item for item in items
+                if any(item.get_closest_marker(name) and name not in asked for name in ("full", "checked"))]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
