@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from lib.checks import physical_rows
+from lib.cluster import lsn_number
 from lib.school import School
 from lib.sidecar import DONE, FAILED, Sidecar
+from lib.targets import at_lsn
 from lib.workload import Workload
 
 PATIENT = "rede-00"
@@ -73,14 +75,14 @@ def test_a_missing_or_short_file_is_found_and_named(serving: Sidecar, archive: P
     assert serving.ok("verify")["valid"]
 
 
-@pytest.mark.full
 def test_restores_and_exports_refuse_damaged_segments_rather_than_give_wrong_rows(
         serving: Sidecar, school: School, archive: Path, folder: Path) -> None:
     lsn = serving.status()["archived_lsn"]
     serving.start_serve()
     serving.wait_ready()
     before = physical_rows(serving.cluster, serving.database, school, school.tenants)
-    good = serving.export(PATIENT, school.tables, folder / "good")
+    target = at_lsn(lsn_number(lsn))
+    good = serving.export(PATIENT, school.tables, folder / "good", target)
     refused = 0
     for number, (file, eighth) in enumerate(itertools.product(files_of(archive, "seg"), range(1, 8))):
         whole = file.read_bytes()
@@ -90,7 +92,8 @@ def test_restores_and_exports_refuse_damaged_segments_rather_than_give_wrong_row
                              str(folder / f"e{number}"))
         # A segment that this tenant does not need may be damaged without harm to it.
         if export.code == DONE:
-            assert serving.export(PATIENT, school.tables, folder / f"again{number}") == good, file
+            again = serving.export(PATIENT, school.tables, folder / f"again{number}", target)
+            assert again == good, file
         else:
             assert export.code == FAILED and export.error["code"] == "corrupt", str(export)
             refused += 1
