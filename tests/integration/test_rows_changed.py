@@ -15,8 +15,9 @@ from lib.sidecar import DONE, REFUSED, Sidecar
 TABLE = """
 CREATE TYPE mood AS ENUM ('sad', 'ok');
 CREATE TYPE pair AS (a int, b int);
-CREATE TABLE moods (id int PRIMARY KEY, tenant_id text NOT NULL, m mood, p pair, x int);
-INSERT INTO moods SELECT i, 'rede-00', 'sad', '(1,2)', i FROM generate_series(1, 3) AS i;
+CREATE TABLE row_type (id int PRIMARY KEY, a int);
+CREATE TABLE moods (id int PRIMARY KEY, tenant_id text NOT NULL, m mood, p pair, r row_type, x int);
+INSERT INTO moods SELECT i, 'rede-00', 'sad', '(1,2)', '(3,4)', i FROM generate_series(1, 3) AS i;
 """
 
 
@@ -35,6 +36,7 @@ def moods_at(sidecar: Sidecar, folder: Path, lsn: str) -> list[dict] | None:
     "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'",
     "ALTER TYPE pair ADD ATTRIBUTE c int",
     "ALTER TYPE pair DROP ATTRIBUTE b",
+    "ALTER TABLE row_type ADD b int",
     "ALTER TABLE moods ALTER x TYPE int USING x + 1",
     "ALTER PUBLICATION pgstrata DROP TABLE moods; UPDATE moods SET x = 7; ALTER PUBLICATION pgstrata ADD TABLE moods",
 ])
@@ -46,7 +48,7 @@ def test_rows_that_changed_without_row_events_are_never_answered_as_they_were(
     cluster.execute(f"BEGIN; {change}; COMMIT", database=database)
     after = cluster.query_value("SELECT pg_current_wal_insert_lsn()::text", database=database)
     live = [dict(row[0]) for row in cluster.query(
-        "SELECT jsonb_build_object('id', id::text, 'tenant_id', tenant_id, 'm', m::text, 'p', p::text, 'x', x::text)"
+        "SELECT jsonb_build_object('id', id::text, 'tenant_id', tenant_id, 'm', m::text, 'p', p::text, 'r', r::text, 'x', x::text)"
         " FROM moods ORDER BY id", database=database)]
     serving.flush()
     answer = moods_at(serving, folder, after)
