@@ -155,9 +155,9 @@ base_take(struct base *b, const struct choice *choice, struct pgs_err *err)
     crash_point("base.copied");
     if (rc == 0)
         rc = base_publish(b, err);
-    if (rc < 0)
+    if (rc < 0 && !b->done.offered)
         segments_remove(b);
-    else
+    else if (rc == 0)
         base_report(b, started_us);
     return rc;
 }

@@ -29,6 +29,9 @@ struct base_done {
     size_t table_count;
     struct segment_info *segments;
     size_t segment_count;
+    /* An entry that names the segments was sent to the store: it may be there whatever the answer,
+     * so they are not to be removed. */
+    bool offered;
     pthread_mutex_t mutex; /* guards answer */
     pthread_cond_t answered;
     enum base_answer answer;

@@ -6,12 +6,14 @@
 #include "core/diag_keys.h"
 #include "core/err.h"
 #include "core/timefmt.h"
+#include "pg/blockers.h"
 
 #include <stdio.h>
 #include <unistd.h>
 
 #define SECOND_US (INT64_C(1000) * 1000)
 #define NAME_AFTER_US (5 * SECOND_US)
+#define NAME_EVERY_US (60 * SECOND_US)
 #define GIVE_UP_US (600 * SECOND_US)
 #define WATCH_MS 100
 
@@ -34,51 +36,57 @@ making_thread(void *context)
     return NULL;
 }
 
+/* PGS_NONE: nobody is in the way just now. */
 static int
-blockers_read(struct base *b, struct arena *arena, struct slice *pids, struct pgs_err *err)
+blockers_name(struct base *b, struct buf *names, struct pgs_err *err)
 {
     struct pg_conn *c = NULL;
-    struct pg_rows *rows = NULL;
-    char pid[16];
-    snprintf(pid, sizeof(pid), "%d", pg_backend_pid(b->slot));
+    struct arena *scratch = arena_new(NULL);
+    struct blocker *blockers = NULL;
+    size_t count = 0;
     int rc = pg_open(&archiver_opts(b->a)->target, &(struct pg_open_opts){ 0 }, &c, err);
     if (rc == 0)
-        rc = pg_query(c, "SELECT array_to_string(pg_blocking_pids($1::int), ', ')", PG_PARAMS(pid),
-                      &rows, err);
-    if (rc == 0)
-        *pids = arena_dup(arena, pg_cell_slice(rows, 0, 0));
-    pg_rows_free(rows);
+        rc = blockers_read(c, scratch, &blockers, &count, err);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        buf_put_str(names, i == 0 ? "" : ", ");
+        blocker_print(names, &blockers[i]);
+    }
+    arena_free(scratch);
     pg_close(c);
-    return rc;
+    return rc == 0 && count == 0 ? PGS_NONE : rc;
 }
 
 static void
 blockers_tell(struct base *b)
 {
-    struct arena *scratch = arena_new(NULL);
-    struct slice pids = slice_str("");
-    struct pgs_err ignored;
-    err_ignore(blockers_read(b, scratch, &pids, &ignored));
-    diag_warn("base_waits", DIAG_NO_FIELDS,
-              "a base waits for transactions that are open: processes %.*s", SLICE_PRINT(pids));
-    arena_free(scratch);
+    struct buf names = { 0 };
+    struct pgs_err err;
+    int rc = blockers_name(b, &names, &err);
+    if (rc == 0)
+        diag_warn("base_waits", DIAG_NO_FIELDS, "a base waits for transactions that are open: %s",
+                  buf_cstr(&names));
+    else if (rc < 0)
+        diag_warn("base_waits", DIAG(diag_str(DIAG_KEY_ERROR, err.message)),
+                  "a base waits for transactions that are open, and they could not be named");
+    buf_release(&names);
 }
 
+/* A request to cancel may be lost, or come when the server does not wait: it is made again. */
 static void
 making_watch(struct making *m)
 {
-    int64_t begin_us = clock_us();
-    bool told = false, cancelled = false;
+    int64_t begin_us = clock_us(), told_us = begin_us + NAME_AFTER_US - NAME_EVERY_US;
+    int64_t cancelled_us = 0;
     while (!atomic_load(&m->ended)) {
-        int64_t waited_us = clock_us() - begin_us;
-        archiver_pause(m->b->a, waited_us < WATCH_MS * 1000 ? 1 : WATCH_MS);
-        if (waited_us > NAME_AFTER_US && !told) {
-            blockers_tell(m->b);
-            told = true;
-        }
-        if (!cancelled && (waited_us > GIVE_UP_US || atomic_load(&m->b->a->stopping))) {
+        int64_t now = clock_us();
+        archiver_pause(m->b->a, now - begin_us < WATCH_MS * 1000 ? 1 : WATCH_MS);
+        bool over = now - begin_us > GIVE_UP_US || atomic_load(&m->b->a->stopping);
+        if (over && now - cancelled_us > SECOND_US) {
             pg_cancel(m->b->slot);
-            cancelled = true;
+            cancelled_us = now;
+        } else if (!over && now - told_us > NAME_EVERY_US) {
+            blockers_tell(m->b);
+            told_us = now;
         }
     }
 }
@@ -88,7 +96,7 @@ base_slot_open(struct base *b, struct pgs_err *err)
 {
     struct making m = { .b = b };
     pthread_t thread;
-    snprintf(m.name, sizeof(m.name), "pgstrata_base_%d_%llx", (int)getpid(),
+    snprintf(m.name, sizeof(m.name), BASE_SLOT_PREFIX "%d_%llx", (int)getpid(),
              (unsigned long long)clock_us());
     int rc = pg_open(&archiver_opts(b->a)->target, &(struct pg_open_opts){ .replication = true },
                      &b->slot, err);

@@ -148,20 +148,18 @@ ddl_fresh(struct builder *b, const struct relation *r)
 }
 
 static void
-ddl_known(struct builder *b, struct table *t, const struct relation *r, struct slice tag)
+ddl_known(struct builder *b, struct table *t, const struct relation *r)
 {
     pgs_lsn here = builder_here(b);
     bool same = t->shape_id == relation_shape_id(r);
-    /* An enum's labels, a composite's attributes: stored rows show differently, shapes do not. */
-    bool retyped = slice_equal(tag, slice_str("ALTER TYPE"));
-    if (same && !retyped && !is_renamed(t, r)) {
+    if (same && !is_renamed(t, r)) {
         t->agreed = here;
         return;
     }
-    if (!same || retyped) {
+    if (!same) {
         note_break(place_txn(b), t->oid, (struct pgs_lsn_range){ here, here + 1 }, "shape_changed",
-                   same ? "a type of its columns changed" : "its columns changed");
-        warn(t, here, "shape_changed", same ? "a type changed" : "columns changed");
+                   "its columns changed");
+        warn(t, here, "shape_changed", "columns changed");
     }
     (void)adopt(b, place_txn(b), r, here, here);
 }
@@ -183,8 +181,24 @@ ddl_relation(struct builder *b, const struct relation *r, struct slice tag)
     } else if (t->fresh) {
         ddl_fresh(b, r);
     } else {
-        ddl_known(b, t, r, tag);
+        ddl_known(b, t, r);
     }
+}
+
+/* Stored rows may read differently from here on, and no row event says so: an enum's label, ALTER
+ * COLUMN ... USING, a move that could not be told, changes while the table was not published. */
+static void
+ddl_changed(struct builder *b, uint32_t oid)
+{
+    struct table *t = tables_find(&b->tables, oid);
+    pgs_lsn here = builder_here(b);
+    if (t == NULL || !t->archived)
+        return; /* no base before this, or an open break already */
+    note_break(place_txn(b), oid, (struct pgs_lsn_range){ here, here + 1 }, "rows_changed",
+               "its rows changed without row events");
+    warn(t, here, "rows_changed", "rows changed without row events");
+    /* A base under way may have read them as they are now, though its snapshot is older. */
+    t->kept_from = here + 1;
 }
 
 int
@@ -196,6 +210,8 @@ schema_ddl(struct builder *b, const struct message *m, struct pgs_err *err)
             return rc;
         ddl_relation(b, m->u.ddl.relations[i], m->u.ddl.tag);
     }
+    for (size_t i = 0; i < m->u.ddl.changed_count; i++)
+        ddl_changed(b, m->u.ddl.changed[i]);
     for (size_t i = 0; i < m->u.ddl.dropped_count; i++) {
         struct table *t = tables_find(&b->tables, m->u.ddl.dropped[i]);
         if (t == NULL)

@@ -180,10 +180,11 @@ changes_publish(struct archiver *a, struct batch *b, const struct segment_info *
     if (e.segment_count > 0 || b->time_max != PGS_TIME_NONE || !notes_empty(&b->notes))
         e.kind = LOG_CHANGES;
     int rc = entry_append(a, &e, err);
-    if (rc < 0)
-        return rc;
+    /* Also when it failed: the answer may be what was lost, and then the entry names them. */
     if (b->closes_spilled)
         p->spilled_count = 0;
+    if (rc < 0)
+        return rc;
     p->end = end;
     durable_advance(&a->durable, end);
     crash_point("flush.durable");
@@ -197,7 +198,7 @@ changes_publish(struct archiver *a, struct batch *b, const struct segment_info *
 static int
 bases_publish(struct archiver *a, struct batch *b, struct pgs_err *err)
 {
-    const struct base_done *done = b->bases;
+    struct base_done *done = b->bases;
     struct publisher *p = &a->publisher;
     struct log_entry e = { .kind = LOG_BASE,
                            .range = { p->end, p->end },
@@ -216,6 +217,7 @@ bases_publish(struct archiver *a, struct batch *b, struct pgs_err *err)
                                                          .segments = t->segments,
                                                          .segment_count = t->segment_count };
     }
+    done->offered = true;
     int rc = entry_append(a, &e, err);
     crash_point("base.entry_appended");
     return rc;

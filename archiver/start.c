@@ -273,8 +273,11 @@ static int
 epoch_take(struct archiver *a, struct pgs_err *err)
 {
     struct alog *log = a->publisher.log;
-    if (alog_epoch(log) != 0)
-        return 0;
+    if (alog_epoch(log) != 0) {
+        int rc = alog_resume(log, err);
+        a->publisher.end = rc == 0 ? alog_end(log) : a->publisher.end;
+        return rc;
+    }
     /* Another writer may have gone on while we waited for the slot. */
     int rc = alog_refresh(log, err);
     if (rc < 0)

@@ -94,7 +94,7 @@ LANGUAGE sql STABLE AS $$
             UNION ALL SELECT r.rngtypid FROM pg_catalog.pg_range r WHERE r.rngsubtype = made.oid
             UNION ALL SELECT r.rngmultitypid FROM pg_catalog.pg_range r WHERE r.rngtypid = made.oid
             UNION ALL SELECT c.reltype FROM pg_catalog.pg_attribute a
-                JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind = 'c'
+                JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.reltype <> 0
                 WHERE a.atttypid = made.oid) t ON true
     )
     SELECT coalesce(pg_catalog.array_agg(DISTINCT a.attrelid), '{}') FROM made
@@ -150,6 +150,7 @@ SET quote_all_identifiers = off
 SET lock_timeout = '100ms' AS $$
 DECLARE
     command record;
+    types oid[];
     touched oid[];
 BEGIN
     -- The commands of pgstrata.follow come through here again: they say nothing new.
@@ -172,12 +173,17 @@ BEGIN
                   'SELECT INTO', 'ALTER TABLE', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN')
               ORDER BY d.classid, d.objid, d.command_tag LIKE 'ALTER%') d
         GROUP BY d.command_tag LOOP
+        -- A composite type's attributes, and a table's columns where other tables have its rows as
+        -- values, are told of as relations.
+        types := command.types || ARRAY(
+            SELECT c.reltype FROM pg_class c WHERE c.oid = ANY (command.relations)
+            AND c.reltype <> 0 AND command.tag LIKE 'ALTER%');
         PERFORM pgstrata.tell(command.tag,
             command.relations
-            || ARRAY(SELECT unnest(pgstrata.tables_of_type(t)) FROM unnest(command.types) t)
+            || ARRAY(SELECT unnest(pgstrata.tables_of_type(t)) FROM unnest(types) t)
             || ARRAY(SELECT c.oid FROM pg_class c WHERE c.relnamespace = ANY (command.schemas)
                      AND c.relkind = 'r'),
-            ARRAY(SELECT unnest(pgstrata.tables_of_type(t)) FROM unnest(command.types) t
+            ARRAY(SELECT unnest(pgstrata.tables_of_type(t)) FROM unnest(types) t
                   WHERE pgstrata.type_changed(t)));
     END LOOP;
     PERFORM set_config('pgstrata.following', 'off', true);

@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 #include "core/err.h"
 #include "core/timefmt.h"
+#include "pg/blockers.h"
 #include "pg/quote.h"
 #include "strata/barrier.h"
 
@@ -12,6 +13,7 @@
 #define STREAMING_LAG_MAX ((uint64_t)64 << 20)
 /* Behind, and nothing archived for this long: stalled. */
 #define STALLED_AFTER_US (INT64_C(120) * 1000 * 1000)
+#define STATEMENT_TIMEOUT "5s"
 
 struct status {
     const char *state;
@@ -28,6 +30,8 @@ struct status {
     int64_t tenants;               /* -1: not known */
     struct archive_gap *gaps;
     size_t gap_count;
+    struct blocker *blockers; /* a base waits for them */
+    size_t blocker_count;
 };
 
 static int64_t
@@ -181,6 +185,21 @@ gap_tables_json(const struct cli *cli, struct restore_session *s, const struct a
 }
 
 static json_t *
+blockers_json(const struct status *st)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < st->blocker_count; i++) {
+        const struct blocker *b = &st->blockers[i];
+        json_array_append_new(list, json_pack("{s:o, s:o, s:o, s:o}", "pid",
+                                              b->pid == 0 ? json_null() : json_integer(b->pid),
+                                              "application", json_of_slice(b->application), "user",
+                                              json_of_slice(b->user), "open_seconds",
+                                              number_json(b->open_s)));
+    }
+    return list;
+}
+
+static json_t *
 status_json(const struct cli *cli, struct restore_session *s, const struct status *st)
 {
     json_t *gaps = json_array();
@@ -196,11 +215,12 @@ status_json(const struct cli *cli, struct restore_session *s, const struct statu
         (int)st->slot_active, "wal_status", st->wal_status, "wal_held", number_json(st->held_bytes),
         "cap", number_json(st->cap_bytes), "bytes_left", number_json(st->left_bytes),
         "seconds_to_loss", number_json(seconds_to_loss(st)), "advice", advice_of(st));
-    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:s?, s:s?}", "state", st->state,
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s?, s:s?}", "state", st->state,
                      "archived_lsn", json_of_lsn(st->archived_lsn), "archived_time",
                      json_of_time(st->archived_time), "slot_lag_bytes", number_json(st->lag_bytes),
                      "slot", slot, "tenants", number_json(st->tenants), "gaps", gaps,
-                     "database_error", st->database_error, "archive_error", st->archive_error);
+                     "base_waits_for", blockers_json(st), "database_error", st->database_error,
+                     "archive_error", st->archive_error);
 }
 
 static void
@@ -224,8 +244,26 @@ status_print(const struct cli *cli, const struct status *st)
         printf("gap           %s to %s: %s\n", cli_lsn(cli, st->gaps[i].begin),
                st->gaps[i].end == 0 ? "now" : cli_lsn(cli, st->gaps[i].end),
                cli_text(cli, st->gaps[i].reason));
+    for (size_t i = 0; i < st->blocker_count; i++) {
+        struct buf name = { 0 };
+        blocker_print(&name, &st->blockers[i]);
+        printf("base waits    for %s\n", cli_text(cli, buf_slice(&name)));
+        buf_release(&name);
+    }
     if (advice_of(st)[0] != '\0')
         printf("advice        %s\n", advice_of(st));
+}
+
+/* Somebody's lock must not keep the answer back. */
+static int
+read_database(struct cli *cli, struct pg_conn *conn, struct status *st, struct pgs_err *err)
+{
+    int rc = pg_exec(conn, "SET statement_timeout = '" STATEMENT_TIMEOUT "'", err);
+    if (rc == 0)
+        rc = read_slot(cli, conn, st, err);
+    if (rc == 0)
+        rc = blockers_read(conn, cli->arena, &st->blockers, &st->blocker_count, err);
+    return rc == 0 ? count_tenants(cli, conn, &st->tenants, err) : rc;
 }
 
 /* Whatever is down, the rest is still told. */
@@ -245,8 +283,7 @@ run_status(struct cli *cli, struct pgs_err *err)
     struct pg_conn *conn = NULL;
     struct pgs_err problem;
     (void)err;
-    if (cli_connect(cli, &conn, &problem) < 0 || read_slot(cli, conn, &st, &problem) < 0 ||
-        count_tenants(cli, conn, &st.tenants, &problem) < 0)
+    if (cli_connect(cli, &conn, &problem) < 0 || read_database(cli, conn, &st, &problem) < 0)
         st.database_error = arena_strdup(cli->arena, problem.message);
     if (cli_session(cli, &env, &session, &problem) < 0)
         st.archive_error = arena_strdup(cli->arena, problem.message);

@@ -302,6 +302,22 @@ epoch_find(struct alog *log, struct pgs_err *err)
 }
 
 int
+alog_resume(struct alog *log, struct pgs_err *err)
+{
+    pgs_assert(log->epoch > 0);
+    int rc = alog_refresh(log, err);
+    if (rc < 0)
+        return rc;
+    const struct log_entry *last = alog_last(log);
+    if (slice_equal(last->writer.nonce, slice_str(log->nonce)))
+        return 0;
+    (void)err_set(err, PGS_E_FENCED,
+                  "another writer has created log entry %llu: this one must stop",
+                  (unsigned long long)last->number);
+    return err_hint(err, "only one `pgstrata serve` may run for a database: find the other one");
+}
+
+int
 alog_take_epoch(struct alog *log, uint64_t system_id, uint32_t timeline, struct pgs_err *err)
 {
     struct log_entry e = { .kind = LOG_EPOCH,

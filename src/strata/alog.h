@@ -39,6 +39,9 @@ struct store *alog_store_of(const struct alog *log);
  * called. */
 PGS_CHECKED int alog_take_epoch(struct alog *log, uint64_t system_id, uint32_t timeline,
                                 struct pgs_err *err);
+/* Between two sessions of a writer: reads the entries of its own whose answers were lost. They are
+ * part of the log; what is appended next follows them. PGS_E_FENCED: another writer lives. */
+PGS_CHECKED int alog_resume(struct alog *log, struct pgs_err *err);
 uint64_t alog_epoch(const struct alog *log);
 /* A fresh object name of this writer's epoch: "seg/<epoch>/<32 hex>". */
 void alog_segment_name(const struct alog *log, char name[SEGMENT_NAME_MAX]);

@@ -42,7 +42,8 @@ struct log_break {
     uint32_t table_oid; /* 0: every table */
     pgs_lsn begin;
     pgs_lsn end;         /* 0: still open; closed by a later break with the same table and begin */
-    struct slice code;   /* "gap", "shape_changed", "dropped", "identity_lost", "skipped" */
+    struct slice code;   /* "gap", "shape_changed", "dropped", "identity_lost", "skipped",
+                            "rows_changed" */
     struct slice reason; /* one sentence */
 };
 struct log_restore_point {

@@ -303,3 +303,26 @@ def test_a_crash_of_postgresql_under_load_loses_nothing(own_cluster: Cluster, ow
         workload.wait_commits(30)
     sidecar.wait_ready()
     assert_archive_equals_live(sidecar, own_school)
+
+
+# ---- what holds a base up ----
+
+def test_a_base_names_whom_it_waits_for_and_does_not_hold_up_a_stop(serving: Sidecar, school: School) -> None:
+    conn = serving.cluster.connect(serving.database, autocommit=False)
+    try:
+        with conn.cursor() as cur:
+            cur.execute("SET application_name = 'long report'; SELECT pg_current_xact_id(), pg_backend_pid()")
+            pid = cur.fetchone()[1]
+        asked = serving.begin("base", "--timeout", "30s")
+        blocker = wait_for("status to name the open transaction",
+                           lambda: serving.status()["base_waits_for"], 20, serving.log_tail)[0]
+        assert blocker["pid"] == pid and blocker["application"] == "long report", blocker
+        assert blocker["user"] == "postgres" and blocker["open_seconds"] >= 0, blocker
+        wait_for("the log to name it", lambda: f"process {pid} (long report, user postgres, open for" in serving.log(),
+                 20, serving.log_tail)
+        assert serving.terminate(10) == DONE, serving.log_tail()
+        asked.kill()
+        asked.communicate()
+    finally:
+        conn.close()
+    assert serving.status()["base_waits_for"] == []

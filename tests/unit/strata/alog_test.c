@@ -370,6 +370,33 @@ archives_are_listed(void **state)
     arena_free(arena);
 }
 
+static void
+a_writer_resumes_behind_an_entry_whose_answer_was_lost(void **state)
+{
+    struct fixture *f = *state;
+    struct pgs_err err;
+    must_take_epoch(f->log);
+    must_append(f->log, 10, 20);
+    fault_store_next(f->root, FAULT_LOSE_ANSWER, 1);
+    assert_int_equal(append_range(f->log, 20, 30, &err), PGS_E_STORE);
+    assert_int_equal(alog_resume(f->log, &err), 0);
+    assert_int_equal(alog_end(f->log), 30);
+    must_append(f->log, 30, 40);
+}
+
+static void
+a_writer_does_not_resume_behind_another(void **state)
+{
+    struct fixture *f = *state;
+    struct pgs_err err;
+    must_take_epoch(f->log);
+    struct alog *other = log_open(f);
+    must_take_epoch(other);
+    alog_close(other);
+    assert_int_equal(alog_resume(f->log, &err), PGS_E_FENCED);
+    assert_int_equal(alog_resume(f->log, &err), PGS_E_FENCED);
+}
+
 int
 main(void)
 {
@@ -391,6 +418,8 @@ main(void)
         TEST(an_entry_in_another_s_place_is_corrupt),
         TEST(another_archive_s_log_is_corrupt_here),
         TEST(archives_are_listed),
+        TEST(a_writer_resumes_behind_an_entry_whose_answer_was_lost),
+        TEST(a_writer_does_not_resume_behind_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
