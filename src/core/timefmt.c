@@ -1,5 +1,6 @@
 #include "core/timefmt.h"
 
+#include "core/calendar.h"
 #include "core/err.h"
 
 #include <stdio.h>
@@ -45,32 +46,6 @@ expect(struct reader *r, char c)
         r->wrong = true;
 }
 
-static bool
-is_leap(int year)
-{
-    return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-}
-
-static int
-days_in_month(int year, int month)
-{
-    static const int days[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
-    return days[month - 1] + (month == 2 && is_leap(year) ? 1 : 0);
-}
-
-/* Days since 1970-01-01 of a date of the proleptic Gregorian calendar, by counting years from
- * March, so that the leap day comes last. */
-static int64_t
-days_of_date(int year, int month, int day)
-{
-    int64_t y = month <= 2 ? year - 1 : year;
-    int64_t era = (y >= 0 ? y : y - 399) / 400;
-    int64_t year_of_era = y - era * 400;
-    int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-    int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    return era * 146097 + day_of_era - 719468;
-}
-
 static int64_t
 read_date(struct reader *r)
 {
@@ -80,11 +55,11 @@ read_date(struct reader *r)
     expect(r, '-');
     int day = digits(r, 2);
     if (r->wrong || year < 1 || month < 1 || month > 12 || day < 1 ||
-        day > days_in_month(year, month)) {
+        day > calendar_days_in_month(year, month)) {
         r->wrong = true;
         return 0;
     }
-    return days_of_date(year, month, day);
+    return calendar_days((struct calendar_date){ .year = year, .month = month, .day = day });
 }
 
 static int64_t
@@ -155,37 +130,21 @@ time_parse(const char *text, pgs_time *time, struct pgs_err *err)
     return 0;
 }
 
-/* The inverse of days_of_date. */
-static void
-date_of_days(int64_t days, int *year, int *month, int *day)
-{
-    int64_t z = days + 719468;
-    int64_t era = (z >= 0 ? z : z - 146096) / 146097;
-    int64_t doe = z - era * 146097;
-    int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
-    int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    int64_t mp = (5 * doy + 2) / 153;
-    *day = (int)(doy - (153 * mp + 2) / 5 + 1);
-    *month = (int)(mp < 10 ? mp + 3 : mp - 9);
-    *year = (int)(yoe + era * 400 + (*month <= 2 ? 1 : 0));
-}
-
 /* Date and clock without fraction. The microseconds left over go to *fraction_us. */
 static int
 put_seconds(pgs_time time, char text[TIME_TEXT_MAX], int *fraction_us)
 {
-    int year, month, day;
     int64_t us_per_day = S_PER_DAY * US_PER_S;
     int64_t days = time / us_per_day, us = time % us_per_day;
     if (us < 0) {
         us += us_per_day;
         days--;
     }
-    date_of_days(days + DAYS_TO_2000, &year, &month, &day);
+    struct calendar_date date = calendar_date(days + DAYS_TO_2000);
     int seconds = (int)(us / US_PER_S);
     *fraction_us = (int)(us % US_PER_S);
-    return snprintf(text, TIME_TEXT_MAX, "%04d-%02d-%02dT%02d:%02d:%02d", year, month, day,
-                    seconds / 3600, seconds / 60 % 60, seconds % 60);
+    return snprintf(text, TIME_TEXT_MAX, "%04d-%02d-%02dT%02d:%02d:%02d", (int)date.year,
+                    date.month, date.day, seconds / 3600, seconds / 60 % 60, seconds % 60);
 }
 
 const char *
