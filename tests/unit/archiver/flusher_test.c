@@ -1,5 +1,5 @@
-/* What a lost answer of the store must not lead to: a log entry whose segments are gone, or a writer
- * that takes its own entry for another's. */
+/* What a lost answer of the store must not lead to: a log entry whose segments are gone, or a
+ * writer that takes its own entry for another's. */
 #include "support/unit.h"
 
 #include "archiver/internal.h"
