@@ -105,25 +105,31 @@ draw_schedule(uint64_t *state, struct schedule *s)
 
 /* --- the naive one --- */
 
-/* label: minutes since 1970 as clocks show them. */
-static bool
-label_matches(const struct cron *cron, int64_t label, struct calendar_date date)
+/* What clocks show in one minute. */
+struct label {
+    int64_t minutes; /* since 1970, as if it were UTC */
+    struct calendar_date date;
+    int weekday, hour, minute;
+};
+
+static struct label
+label_read(int64_t minutes)
 {
-    int64_t day = label / 1440 - (label % 1440 < 0 ? 1 : 0);
-    int minute = (int)(label - day * 1440);
-    bool by_day = (cron->days >> date.day & 1) != 0;
-    bool by_weekday = (cron->weekdays >> calendar_weekday(day) & 1) != 0;
-    bool both = cron->days_are_set && cron->weekdays_are_set;
-    return (cron->minutes >> minute % 60 & 1) != 0 && (cron->hours >> minute / 60 & 1) != 0 &&
-           (cron->months >> date.month & 1) != 0 &&
-           (both ? by_day || by_weekday : by_day && by_weekday);
+    int64_t day = minutes / 1440 - (minutes % 1440 < 0 ? 1 : 0);
+    int minute = (int)(minutes - day * 1440);
+    return (struct label){ minutes, calendar_date(day), calendar_weekday(day), minute / 60,
+                           minute % 60 };
 }
 
 static bool
-label_matches_alone(const struct cron *cron, int64_t label)
+label_matches(const struct cron *cron, struct label label)
 {
-    int64_t day = label / 1440 - (label % 1440 < 0 ? 1 : 0);
-    return label_matches(cron, label, calendar_date(day));
+    bool by_day = (cron->days >> label.date.day & 1) != 0;
+    bool by_weekday = (cron->weekdays >> label.weekday & 1) != 0;
+    bool both = cron->days_are_set && cron->weekdays_are_set;
+    return (cron->minutes >> label.minute & 1) != 0 && (cron->hours >> label.hour & 1) != 0 &&
+           (cron->months >> label.date.month & 1) != 0 &&
+           (both ? by_day || by_weekday : by_day && by_weekday);
 }
 
 static int64_t
@@ -137,13 +143,13 @@ label_of(int64_t minute)
 }
 
 static bool
-naive_fires(const struct cron *cron, int64_t label, int64_t latest)
+naive_fires(const struct cron *cron, struct label label, int64_t latest)
 {
-    for (int64_t skipped = latest + 1; skipped < label; skipped++) {
-        if (label_matches_alone(cron, skipped))
+    for (int64_t skipped = latest + 1; skipped < label.minutes; skipped++) {
+        if (label_matches(cron, label_read(skipped)))
             return true;
     }
-    return (label > latest || cron->every_hour) && label_matches_alone(cron, label);
+    return (label.minutes > latest || cron->every_hour) && label_matches(cron, label);
 }
 
 static void
@@ -151,13 +157,13 @@ naive_year(struct schedule schedules[SCHEDULES], int64_t begin, int64_t end)
 {
     int64_t latest = label_of(begin - 1); /* the latest label that was shown */
     for (int64_t minute = begin; minute < end; minute++) {
-        int64_t label = label_of(minute);
+        struct label label = label_read(label_of(minute));
         for (size_t i = 0; i < SCHEDULES; i++) {
             struct schedule *s = &schedules[i];
             if (naive_fires(&s->cron, label, latest))
                 s->firings[s->count++] = (minute * 60 - PGS_EPOCH_UNIX_S) * US_PER_S;
         }
-        latest = label > latest ? label : latest;
+        latest = label.minutes > latest ? label.minutes : latest;
     }
 }
 
