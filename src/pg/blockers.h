@@ -1,6 +1,6 @@
 /* blockers.h: whom a base waits for. Its temporary slot becomes consistent when the transactions
- * that were open have ended (DESIGN 4.3); one that stays open is named, in the log and by `status`.
- * */
+ * that were open have ended (DESIGN 4.3); one that stays open is named, in the log and by
+ * `status`. */
 #ifndef PG_BLOCKERS_H
 #define PG_BLOCKERS_H
 
