@@ -23,7 +23,14 @@ struct base_table {
     bool left_out;
 };
 
+/* The history that LSNs are of: another server, a promoted one and a later era have their own. */
+struct history_id {
+    uint64_t system_id;
+    uint32_t timeline, era;
+};
+
 struct base_done {
+    struct history_id history;
     pgs_lsn lsn; /* the consistent point: the exact state of every table below */
     struct base_table *tables;
     size_t table_count;

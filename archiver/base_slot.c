@@ -98,8 +98,13 @@ base_slot_open(struct base *b, struct pgs_err *err)
     pthread_t thread;
     snprintf(m.name, sizeof(m.name), BASE_SLOT_PREFIX "%d_%llx", (int)getpid(),
              (unsigned long long)clock_us());
+    struct server_identity id;
+    /* Before the server is asked: an era that begins meanwhile makes the base useless, not wrong. */
+    uint32_t era = atomic_load(&b->a->era);
     int rc = pg_open(&archiver_opts(b->a)->target, &(struct pg_open_opts){ .replication = true },
                      &b->slot, err);
+    if (rc == 0)
+        rc = replication_identify(b->slot, &id, err);
     if (rc < 0)
         return rc;
     if (pthread_create(&thread, NULL, making_thread, &m) != 0)
@@ -110,6 +115,7 @@ base_slot_open(struct base *b, struct pgs_err *err)
         *err = m.err;
         return err_hint(err, "end the transactions that have been open for long");
     }
+    b->done.history = (struct history_id){ id.system_id, id.timeline, era };
     b->done.lsn = m.slot.consistent_point;
     snprintf(b->snapshot, sizeof(b->snapshot), "%s", m.slot.snapshot);
     return 0;

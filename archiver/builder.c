@@ -137,10 +137,24 @@ builder_poll(struct builder *b, struct schema_poll *poll, struct pgs_err *err)
     return waiting_apply(b, err);
 }
 
+static bool
+history_equal(const struct history_id *a, const struct history_id *b)
+{
+    return a->system_id == b->system_id && a->timeline == b->timeline && a->era == b->era;
+}
+
 int
 builder_bases(struct builder *b, struct base_done *bases, struct pgs_err *err)
 {
     pgs_assert(b->bases == NULL); /* their owner waits for the answer */
+    /* Taken from the server of an earlier session, they would wait for an LSN that means something
+     * else here, or nothing. */
+    if (!history_equal(&bases->history, &b->env.history)) {
+        for (size_t i = 0; i < bases->table_count; i++)
+            bases->tables[i].left_out = true;
+        base_done_answer(bases, BASE_PUBLISHED);
+        return 0;
+    }
     b->bases = bases;
     return waiting_apply(b, err);
 }

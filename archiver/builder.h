@@ -20,10 +20,11 @@
 
 struct builder_env {
     void *context;
-    struct budget *budget; /* may be NULL */
-    size_t batch_bytes;    /* a batch of this size is full */
-    pgs_lsn position;      /* the archive's end: where the stream starts */
-    uint64_t xid;          /* a recent 64-bit transaction id */
+    struct budget *budget;     /* may be NULL */
+    size_t batch_bytes;        /* a batch of this size is full */
+    pgs_lsn position;          /* the archive's end: where the stream starts */
+    struct history_id history; /* of the stream */
+    uint64_t xid;              /* a recent 64-bit transaction id */
     int64_t (*flush_interval_ms)(void *context);
     int64_t (*range_interval_ms)(void *context);
     uint64_t (*range_bytes)(void *context);

@@ -177,7 +177,7 @@ ddl_relation(struct builder *b, const struct relation *r, struct slice tag)
     } else if (t == NULL) {
         ddl_new(b, r, slice_equal(tag, slice_str("CREATE TABLE")));
     } else if (!t->archived) {
-        (void)adopt(b, place_txn(b), r, builder_here(b), builder_here(b));
+        (void)adopt(b, place_txn(b), r, builder_here(b), builder_here(b) + 1);
     } else if (t->fresh) {
         ddl_fresh(b, r);
     } else {
@@ -258,7 +258,7 @@ schema_relation(struct builder *b, const struct pgoutput_message *m, struct pgs_
         if (t != NULL && t->archived)
             relation_changed(b, t, now);
         else
-            (void)adopt(b, place_txn(b), now, builder_here(b), t == NULL ? 0 : builder_here(b));
+            (void)adopt(b, place_txn(b), now, builder_here(b), t == NULL ? 0 : builder_here(b) + 1);
         return 0;
     }
     if (t == NULL)
@@ -339,7 +339,7 @@ base_table_apply(struct builder *b, struct base_table *base, pgs_lsn lsn)
     if (base->left_out)
         return;
     base->left_out = t != NULL && (!t->archived || t->kept_from > lsn || (!same && t->from > lsn) ||
-                                   t->broken_since > lsn);
+                                   t->broken_since >= lsn);
     if (base->left_out) {
         if (!t->archived && t->from < lsn)
             (void)adopt(b, place_batch(b), base->relation, lsn, b->position);

@@ -39,6 +39,7 @@ struct archiver {
     char archive_id[64];
     uint64_t system_id;
     uint32_t timeline;
+    atomic_uint era; /* of the session; read by the base thread */
     bool taken_over; /* --take-over has had its effect */
 
     char nonce[40]; /* of our heartbeats; constant */

@@ -198,18 +198,20 @@ builder_open(struct builder_context *c, struct pgs_err *err)
     if (rc < 0)
         return rc;
     c->batch_bytes = a->budget.limit / BATCH_SHARE;
-    c->builder = builder_new(&(struct builder_env){ .context = c,
-                                                    .budget = &a->budget,
-                                                    .batch_bytes = c->batch_bytes,
-                                                    .position = durable_lsn(&a->durable),
-                                                    .xid = xid,
-                                                    .flush_interval_ms = env_flush_interval,
-                                                    .range_interval_ms = env_range_interval,
-                                                    .range_bytes = env_range_bytes,
-                                                    .rules = env_rules,
-                                                    .catalog = env_catalog,
-                                                    .want_sync = env_want_sync,
-                                                    .submit = env_submit });
+    c->builder = builder_new(
+        &(struct builder_env){ .context = c,
+                               .budget = &a->budget,
+                               .batch_bytes = c->batch_bytes,
+                               .position = durable_lsn(&a->durable),
+                               .history = { a->system_id, a->timeline, atomic_load(&a->era) },
+                               .xid = xid,
+                               .flush_interval_ms = env_flush_interval,
+                               .range_interval_ms = env_range_interval,
+                               .range_bytes = env_range_bytes,
+                               .rules = env_rules,
+                               .catalog = env_catalog,
+                               .want_sync = env_want_sync,
+                               .submit = env_submit });
     pthread_mutex_lock(&a->publisher.mutex);
     builder_load(c->builder, a->publisher.log);
     pthread_mutex_unlock(&a->publisher.mutex);

@@ -316,6 +316,7 @@ session_position(struct archiver *a, struct pg_conn *c, struct pg_conn *replicat
         return rc;
     crash_point("start.position");
     a->taken_over = a->opts_first.take_over;
+    atomic_store(&a->era, alog_last(a->publisher.log)->era);
     durable_restart(&a->durable, a->publisher.end);
     return 0;
 }
