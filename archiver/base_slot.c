@@ -99,7 +99,7 @@ base_slot_open(struct base *b, struct pgs_err *err)
     snprintf(m.name, sizeof(m.name), BASE_SLOT_PREFIX "%d_%llx", (int)getpid(),
              (unsigned long long)clock_us());
     struct server_identity id;
-    /* Before the server is asked: an era that begins meanwhile makes the base useless, not wrong. */
+    /* First of all: an era that begins meanwhile makes the base useless, not wrong. */
     uint32_t era = atomic_load(&b->a->era);
     int rc = pg_open(&archiver_opts(b->a)->target, &(struct pg_open_opts){ .replication = true },
                      &b->slot, err);

@@ -327,6 +327,12 @@ take_commit(struct builder *b, const struct pgoutput_message *m, struct pgs_err 
 }
 
 static int
+seal_if_full(struct builder *b, struct pgs_err *err)
+{
+    return batch_bytes(b->batch) >= b->env.batch_bytes ? builder_seal(b, err) : 0;
+}
+
+static int
 take_change(struct builder *b, const struct pgoutput_message *m, struct pgs_err *err)
 {
     if (!b->in_txn)
@@ -338,9 +344,7 @@ take_change(struct builder *b, const struct pgoutput_message *m, struct pgs_err 
         return 0;
     }
     int rc = rows_change(b, m, err);
-    if (rc < 0)
-        return rc;
-    return batch_bytes(b->batch) >= b->env.batch_bytes ? builder_seal(b, err) : 0;
+    return rc < 0 ? rc : seal_if_full(b, err);
 }
 
 static int
@@ -354,7 +358,8 @@ take_other(struct builder *b, const struct pgoutput_message *m, struct pgs_err *
     else if (m->kind == PGOUTPUT_MESSAGE)
         rc = take_message(b, m, err);
     arena_reset(b->scratch);
-    return rc;
+    /* Messages come in masses too: one statement may move millions of rows to another tenant. */
+    return rc < 0 ? rc : seal_if_full(b, err);
 }
 
 int

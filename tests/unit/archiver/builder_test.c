@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #define OID 16384
+#define BATCH_BYTES ((size_t)1 << 20)
 #define HISTORY ((struct history_id){ 7, 1, 1 })
 
 struct fixture {
@@ -15,7 +16,8 @@ struct fixture {
     struct relation *r;
     struct base_table table;
     struct base_done bases;
-    size_t published; /* batches of bases */
+    size_t submitted; /* batches */
+    size_t published; /* ... of bases */
 };
 
 static int64_t
@@ -37,6 +39,7 @@ submit(void *context, struct batch *batch, struct pgs_err *err)
 {
     struct fixture *f = context;
     (void)err;
+    f->submitted++;
     f->published += batch->bases != NULL;
     base_done_answer(batch->bases, BASE_PUBLISHED);
     batch_free(batch);
@@ -67,7 +70,7 @@ set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     const struct builder_env env = { .context = f,
-                                     .batch_bytes = (size_t)1 << 20,
+                                     .batch_bytes = BATCH_BYTES,
                                      .position = 100,
                                      .history = HISTORY,
                                      .flush_interval_ms = never,
@@ -139,7 +142,7 @@ a_base_of_another_server_or_era_is_not_published_nor_waited_for(void **state)
     must_be_refused(f, (struct history_id){ 7, 1, 2 }, UINT64_MAX);
 }
 
-/* A transaction that lost a change is not in a base at its commit's LSN, and not whole behind it. */
+/* A transaction that lost a change is not in a base at its commit, and not whole behind it. */
 static void
 a_base_at_the_very_commit_that_lost_changes_does_not_close_the_break(void **state)
 {
@@ -152,7 +155,8 @@ a_base_at_the_very_commit_that_lost_changes_does_not_close_the_break(void **stat
     assert_int_equal(t->broken_since, 100);
 }
 
-/* A Begin, a DDL message and a Commit, as pgoutput sends them. */
+/* --- messages as pgoutput sends them --- */
+
 static void
 put_be64(struct buf *m, uint64_t value)
 {
@@ -176,24 +180,36 @@ give(struct fixture *f, struct buf *m)
 }
 
 static void
-commit_that_changes_rows(struct fixture *f, pgs_lsn commit_lsn)
+give_begin(struct fixture *f, pgs_lsn commit_lsn)
 {
-    static const char body[] =
-        "{\"tag\": \"ALTER TYPE\", \"relations\": [], \"dropped\": [], \"changed\": [16384]}";
     struct buf m = { 0 };
     buf_put_u8(&m, 'B');
     put_be64(&m, commit_lsn);
     put_be64(&m, 1000);
     put_be32(&m, 5);
     give(f, &m);
+    buf_release(&m);
+}
+
+static void
+give_message(struct fixture *f, const char *prefix, const char *body)
+{
+    struct buf m = { 0 };
     buf_put_u8(&m, 'M');
     buf_put_u8(&m, 1); /* transactional */
-    put_be64(&m, commit_lsn);
-    buf_put_str(&m, MESSAGE_DDL);
+    put_be64(&m, 0);
+    buf_put_str(&m, prefix);
     buf_put_u8(&m, 0);
     put_be32(&m, (uint32_t)strlen(body));
     buf_put_str(&m, body);
     give(f, &m);
+    buf_release(&m);
+}
+
+static void
+give_commit(struct fixture *f, pgs_lsn commit_lsn)
+{
+    struct buf m = { 0 };
     buf_put_u8(&m, 'C');
     buf_put_u8(&m, 0);
     put_be64(&m, commit_lsn);
@@ -209,7 +225,11 @@ rows_that_changed_without_row_events_break_coverage_there(void **state)
     struct fixture *f = *state;
     struct table *t = tables_set(&f->b->tables, f->r, 50);
     t->archived = true;
-    commit_that_changes_rows(f, 120);
+    give_begin(f, 120);
+    give_message(f, MESSAGE_DDL,
+                 "{\"tag\": \"ALTER TYPE\", \"relations\": [], \"dropped\": [],"
+                 " \"changed\": [16384]}");
+    give_commit(f, 120);
     const struct notes *n = &f->b->batch->notes;
     assert_int_equal(n->break_count, 1);
     assert_int_equal(n->breaks[0].table_oid, OID);
@@ -217,6 +237,22 @@ rows_that_changed_without_row_events_break_coverage_there(void **state)
     assert_int_equal(n->breaks[0].end, 121);
     assert_int_equal(hand_in(f, 110), BASE_PUBLISHED);
     assert_true(f->table.left_out); /* it may have read what came after it */
+}
+
+/* DESIGN 4.5: the messages of move triggers come behind the last change of their statement. */
+static void
+a_transaction_of_messages_alone_is_spilled_too(void **state)
+{
+    struct fixture *f = *state;
+    struct table *t = tables_set(&f->b->tables, f->r, 50);
+    t->archived = true;
+    give_begin(f, 120);
+    for (unsigned i = 0; i < 20000; i++)
+        give_message(f, MESSAGE_MOVE,
+                     "{\"oid\": 16384, \"old\": \"a\", \"new\": \"b\", \"key\": [\"1\"]}");
+    assert_true(f->submitted > 0);
+    assert_true(batch_bytes(f->b->batch) < 2 * BATCH_BYTES);
+    give_commit(f, 120);
 }
 
 int
@@ -228,6 +264,7 @@ main(void)
         TEST(a_base_of_another_server_or_era_is_not_published_nor_waited_for),
         TEST(a_base_at_the_very_commit_that_lost_changes_does_not_close_the_break),
         TEST(rows_that_changed_without_row_events_break_coverage_there),
+        TEST(a_transaction_of_messages_alone_is_spilled_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
