@@ -144,6 +144,26 @@ LANGUAGE sql STABLE AS $$
     WHERE t.oid = type
 $$;
 
+-- Whether a table that was just made has rows by now: another event trigger, whose name sorts before
+-- ours, may have put some in before the table was published.
+CREATE FUNCTION pgstrata.may_have_rows(relations oid[]) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $$
+DECLARE
+    relation oid;
+    has_rows boolean;
+BEGIN
+    FOR relation IN SELECT t FROM pgstrata.tables_below(relations) t LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM ONLY %s)', relation::regclass) INTO has_rows;
+        IF has_rows THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN false;
+EXCEPTION WHEN OTHERS THEN
+    RETURN true;
+END
+$$;
+
 CREATE FUNCTION pgstrata.on_ddl() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET quote_all_identifiers = off
@@ -178,7 +198,9 @@ BEGIN
         types := command.types || ARRAY(
             SELECT c.reltype FROM pg_class c WHERE c.oid = ANY (command.relations)
             AND c.reltype <> 0 AND command.tag LIKE 'ALTER%');
-        PERFORM pgstrata.tell(command.tag,
+        -- A created table begins empty; one that was filled needs a base.
+        PERFORM pgstrata.tell(CASE WHEN command.tag = 'CREATE TABLE'
+                AND pgstrata.may_have_rows(command.relations) THEN 'CREATE TABLE AS' ELSE command.tag END,
             command.relations
             || ARRAY(SELECT unnest(pgstrata.tables_of_type(t)) FROM unnest(types) t)
             || ARRAY(SELECT c.oid FROM pg_class c WHERE c.relnamespace = ANY (command.schemas)

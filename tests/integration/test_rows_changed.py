@@ -61,3 +61,21 @@ def test_rows_that_changed_without_row_events_are_never_answered_as_they_were(
     now = cluster.query_value("SELECT pg_current_wal_insert_lsn()::text", database=database)
     serving.flush()
     assert moods_at(serving, folder, now) == live
+
+
+def test_a_table_that_another_event_trigger_filled_does_not_begin_empty(
+        cluster: Cluster, database: str, school: School, serving: Sidecar, folder: Path) -> None:
+    """Its name sorts before ours: the row is there before the table is published."""
+    cluster.execute(
+        "CREATE FUNCTION seed() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO moods VALUES (1, 'rede-00'); END $$;"
+        " CREATE EVENT TRIGGER a_seed ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION seed();"
+        " CREATE TABLE moods (id int PRIMARY KEY, tenant_id text)", database=database)
+    at = cluster.query_value("SELECT pg_current_wal_insert_lsn()::text", database=database)
+    serving.flush()
+    row = {"id": "1", "tenant_id": "rede-00"}
+    assert moods_at(serving, folder, at) in (None, [row])
+    serving.wait_ready()
+    now = cluster.query_value("SELECT pg_current_wal_insert_lsn()::text", database=database)
+    serving.flush()
+    assert moods_at(serving, folder, now) == [row]
