@@ -155,7 +155,8 @@ timeline_check(struct archiver *a, struct pg_conn *replication, const struct log
 struct slot_state {
     pgs_lsn confirmed;
     bool lost;
-    const char *active_pid; /* NULL: free */
+    bool active;
+    char active_pid[16];
 };
 
 static int
@@ -175,8 +176,10 @@ slot_look(struct archiver *a, struct pg_conn *c, struct slot_state *state, struc
                            "that a base closes");
     } else {
         const char *lsn = pg_cell(rows, 0, 0), *status = pg_cell(rows, 0, 2);
+        const char *pid = pg_cell(rows, 0, 1);
         state->lost = status != NULL && strcmp(status, "lost") == 0;
-        state->active_pid = arena_strdup(a->arena, pg_cell(rows, 0, 1));
+        state->active = pid != NULL;
+        snprintf(state->active_pid, sizeof(state->active_pid), "%s", pid != NULL ? pid : "");
         rc = lsn != NULL ? lsn_parse(lsn, &state->confirmed, err) : 0;
     }
     pg_rows_free(rows);
@@ -194,7 +197,7 @@ slot_wait(struct archiver *a, struct pg_conn *c, struct slot_state *slot, struct
 {
     for (bool told = false;; told = true) {
         int rc = slot_look(a, c, slot, err);
-        if (rc < 0 || slot->active_pid == NULL)
+        if (rc < 0 || !slot->active)
             return rc;
         if (!told)
             diag_warn("slot_busy", DIAG(diag_str(DIAG_KEY_SLOT, a->names.slot)),

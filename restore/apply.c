@@ -5,6 +5,7 @@
 #include "core/timefmt.h"
 #include "pg/messages.h"
 #include "restore/checks.h"
+#include "restore/commit.h"
 #include "restore/diff.h"
 #include "restore/json_row.h"
 #include "restore/settle.h"
@@ -18,6 +19,7 @@
 #define TRIES 3
 #define RESTORE_POINT_KIND "pitr"
 #define RANDOM_BYTES 4
+#define COMMIT_WAIT_MS 60000 /* a server that crashed is back by then, or somebody is at it */
 
 static void
 progress(const struct attempt *t, const char *step)
@@ -218,7 +220,7 @@ apply_once(struct attempt *t, bool *changed, struct pgs_err *finding, struct pgs
         if (rc == 0)
             rc = write_and_check(t, replica, finding, err);
         if (rc == 0)
-            rc = pg_exec(t->session->conn, "COMMIT", err);
+            rc = commit_restore(t->session, t->xid, COMMIT_WAIT_MS, err);
     }
     if (rc != 0 || !write)
         transaction_rollback(t->session);

@@ -15,6 +15,7 @@ from lib import targets, wal
 from lib.checks import live_rows, physical_rows, rows_written_by
 from lib.cluster import Cluster
 from lib.oracle import Oracle
+from lib.proxy import losing_answers
 from lib.rows import Rows, assert_same_rows, differences, read_tenant
 from lib.school import School, create_school
 from lib.sidecar import CONFLICT, DONE, NOT_FOUND, REFUSED, USAGE, Sidecar
@@ -450,6 +451,27 @@ def test_a_table_whose_columns_changed_since_is_refused_not_guessed(ward: Ward) 
     assert_same_rows(wrong, ward.rows(), "refused, so nothing may have changed")
     answer = ward.sidecar.pitr(PATIENT, "--target-lsn", lsn, "--exclude-tables", "escolas")
     assert answer["status"] in ("completed", "unchanged")
+
+
+def test_a_commit_whose_answer_is_lost_is_told_as_what_it_was(ward: Ward, folder: Path) -> None:
+    """The connection ends at COMMIT: first that of the restore point, and nothing is done; then that of the
+    restore itself, and it is done."""
+    before, lsn = ward.rows(), ward.lsn()
+    ward.accident()
+    wrong = ward.rows()
+    dsn = ward.sidecar.environment["PGSTRATA_DSN"]
+    for number, done in ((1, False), (2, True)):
+        place = folder / f"proxy{number}"
+        place.mkdir()
+        with losing_answers(place, ward.cluster.port, ward.cluster.folder, "COMMIT", number) as proxy:
+            answer = ward.sidecar.run("pitr", "-t", PATIENT, "--target-lsn", lsn, "--yes", environment={
+                "PGSTRATA_DSN": dsn.replace(f"host={ward.cluster.folder}", f"host={place}")})
+            assert proxy.lost
+        assert (answer.code == DONE) == done, str(answer)
+        assert_same_rows(before if done else wrong, ward.rows(), f"after the answer of COMMIT {number} was lost")
+    assert answer.json["status"] == "completed", str(answer)
+    ward.sidecar.pitr(PATIENT, "--target-name", answer.json["restore_point"])
+    assert_same_rows(wrong, ward.rows(), "undone")
 
 
 def test_without_serve_it_gives_up_in_time_and_changes_nothing(ward: Ward) -> None:
