@@ -77,9 +77,12 @@ archiver_fail(struct archiver *a, const struct pgs_err *err)
 }
 
 void
-archiver_request_bases(struct archiver *a)
+archiver_request_bases(struct archiver *a, pgs_lsn from)
 {
-    atomic_store(&a->bases_wanted, true);
+    pgs_lsn known = atomic_load(&a->bases_wanted);
+    while (known < from && !atomic_compare_exchange_weak(&a->bases_wanted, &known, from)) {
+        /* `known` is what another thread asked for meanwhile. */
+    }
 }
 
 void

@@ -46,8 +46,9 @@ PGS_CHECKED int archiver_open(const struct archiver_opts *opts, struct archiver 
 PGS_CHECKED int archiver_run(struct archiver *a, struct pgs_err *err);
 /* Async-signal-safe. */
 void archiver_stop(struct archiver *a);
-/* Asks for bases of every published table, from any thread. */
-void archiver_request_bases(struct archiver *a);
+/* Asks for bases of every published table, at `from` or after it, from any thread. Asking again for
+ * what has been taken does nothing. */
+void archiver_request_bases(struct archiver *a, pgs_lsn from);
 /* SIGHUP: new values of flush_interval_ms and the routing rules; the rest needs a restart. `opts`
  * must stay alive. */
 void archiver_reload(struct archiver *a, const struct archiver_opts *opts);

@@ -32,7 +32,8 @@ struct base_loop {
     struct archive *archive; /* our own view of the log */
     struct pg_conn *conn;    /* for the catalog; NULL: not connected */
     int64_t looked_us, taken_us, failed_us;
-    bool automatic; /* bases are taken unasked */
+    pgs_lsn all_lsn; /* the last base of every table */
+    bool automatic;  /* bases are taken unasked */
 };
 
 /* Waits for the answer also when a stop was asked for: the session's end gives it. */
@@ -177,33 +178,37 @@ left_out(const struct base_done *done, struct arena *arena, uint32_t **oids)
 
 static int
 base_try(struct archiver *a, const struct choice *choice, struct arena *arena, uint32_t **oids,
-         size_t *oid_count, struct pgs_err *err)
+         size_t *oid_count, pgs_lsn *lsn, struct pgs_err *err)
 {
     struct base b = { .a = a, .mutex = PTHREAD_MUTEX_INITIALIZER };
     b.arena = arena_new(NULL);
     base_done_init(&b.done);
     int rc = base_take(&b, choice, err);
-    if (rc == 0)
+    if (rc == 0) {
         *oid_count = left_out(&b.done, arena, oids);
+        *lsn = b.done.lsn;
+    }
     base_close(&b);
     base_done_release(&b.done);
     arena_free(b.arena);
     return rc;
 }
 
-/* What was left out is taken again, under a lock. *again: something still is. */
+/* What was left out is taken again, under a lock. *again: something still is. *lsn: none of the
+ * bases is older. */
 static int
-base_run(struct base_loop *l, bool all, bool *again, struct pgs_err *err)
+base_run(struct base_loop *l, bool all, bool *again, pgs_lsn *lsn, struct pgs_err *err)
 {
     struct choice choice = { .all = all, .archive = l->archive };
     struct arena *arena = arena_new(NULL);
     uint32_t *oids = NULL;
     size_t count = 0;
-    int rc = base_try(l->a, &choice, arena, &oids, &count, err);
+    int rc = base_try(l->a, &choice, arena, &oids, &count, lsn, err);
     for (int i = 0; rc == 0 && count > 0 && i < LEFT_OUT_TRIES; i++) {
         choice.oids = oids;
         choice.oid_count = count;
-        rc = base_try(l->a, &choice, arena, &oids, &count, err);
+        pgs_lsn later;
+        rc = base_try(l->a, &choice, arena, &oids, &count, &later, err);
     }
     *again = count > 0;
     arena_free(arena);
@@ -233,22 +238,28 @@ base_is_needed(struct base_loop *l, bool *needed, struct pgs_err *err)
     return rc;
 }
 
+static bool
+is_asked(const struct base_loop *l)
+{
+    return atomic_load(&l->a->bases_wanted) > l->all_lsn;
+}
+
 static int
 base_look(struct base_loop *l, struct pgs_err *err)
 {
     int64_t interval_us = archiver_opts(l->a)->base_interval_ms * 1000;
-    bool all = atomic_exchange(&l->a->bases_wanted, false);
+    bool all = is_asked(l) || (interval_us > 0 && clock_us() - l->taken_us > interval_us);
     bool needed = false, again = false;
-    all = all || (interval_us > 0 && clock_us() - l->taken_us > interval_us);
+    pgs_lsn lsn = 0;
     int rc = archive_refresh(l->archive, err);
     /* Told not to take bases unasked, it starts to after the first one that was asked for. */
     if (rc >= 0 && !all && l->automatic)
         rc = base_is_needed(l, &needed, err);
     if (rc < 0 || (!all && !needed))
         return rc < 0 ? rc : 0;
-    rc = base_run(l, all, &again, err);
-    if (all && (rc < 0 || again))
-        atomic_store(&l->a->bases_wanted, true);
+    rc = base_run(l, all, &again, &lsn, err);
+    if (all && rc == 0 && !again)
+        l->all_lsn = lsn;
     if (again)
         atomic_store(&l->a->look_at_coverage, true);
     l->taken_us = clock_us();
@@ -262,8 +273,7 @@ is_due(struct base_loop *l)
     int64_t now = clock_us();
     if (!atomic_load(&l->a->streaming) || now - l->failed_us < RETRY_US)
         return false;
-    bool asked =
-        atomic_load(&l->a->bases_wanted) || atomic_exchange(&l->a->look_at_coverage, false);
+    bool asked = is_asked(l) || atomic_exchange(&l->a->look_at_coverage, false);
     if (!asked && now - l->looked_us < LOOK_US)
         return false;
     l->looked_us = now;

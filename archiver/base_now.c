@@ -10,6 +10,7 @@
 
 #define POLL_NS (20 * 1000000L)
 #define CATALOG_US (INT64_C(500) * 1000)
+#define TELL_US (INT64_C(1000) * 1000)
 
 struct request {
     const struct archiver_opts *opts;
@@ -19,6 +20,7 @@ struct request {
     struct catalog catalog;
     int64_t catalog_us; /* when it was read */
     pgs_lsn from;
+    int64_t told_us; /* 0: not yet */
 };
 
 static int
@@ -47,9 +49,20 @@ request_open(struct request *r, struct arena *arena, struct pgs_err *err)
     if (rc == 0)
         rc = lsn_parse(pg_cell(rows, 0, 0), &r->from, err);
     pg_rows_free(rows);
-    if (rc == 0)
-        rc = pg_exec(r->conn, "NOTIFY pgstrata_base", err);
     return rc;
+}
+
+/* Nobody hears a notification while nobody listens, as when the archiver is just starting: it is
+ * made again and again. */
+static int
+request_tell(struct request *r, struct pgs_err *err)
+{
+    char from[LSN_TEXT_MAX];
+    if (r->told_us != 0 && clock_us() - r->told_us < TELL_US)
+        return 0;
+    r->told_us = clock_us();
+    return pg_query(r->conn, "SELECT pg_notify('pgstrata_base', $1)",
+                    PG_PARAMS(lsn_format(r->from, from)), NULL, err);
 }
 
 static void
@@ -125,7 +138,9 @@ archiver_base_now(const struct archiver_opts *opts, int64_t timeout_ms, struct a
     int rc = request_open(&r, arena, err);
     while (rc >= 0) {
         struct timespec pause = { .tv_nsec = POLL_NS };
-        rc = archive_refresh(r.archive, err);
+        rc = request_tell(&r, err);
+        if (rc >= 0)
+            rc = archive_refresh(r.archive, err);
         if (rc >= 0)
             rc = catalog_again(&r, arena, err);
         if (rc < 0 || result_fill(&r, arena, result))

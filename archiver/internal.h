@@ -57,7 +57,7 @@ struct archiver {
     atomic_int_fast64_t progress_us;
     atomic_int_fast64_t stop_us; /* when stop was asked; 0: not */
     atomic_bool streaming, stopping;
-    atomic_bool bases_wanted;     /* of every table, not only of uncovered ones */
+    _Atomic pgs_lsn bases_wanted; /* of every table, not only of uncovered ones, from here on */
     atomic_bool look_at_coverage; /* the log tells something new of tables */
     atomic_bool sync_wanted;      /* a table might join the publication */
     int wake_fd;                  /* eventfd for the slot thread: durable advanced, or stop */

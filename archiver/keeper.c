@@ -140,16 +140,24 @@ due(int64_t *last_us, int64_t interval_us)
     return true;
 }
 
+/* `pgstrata base` tells from which LSN on it wants one. */
+static void
+base_wanted(void *archiver, const char *channel, const char *payload)
+{
+    struct pgs_err ignored;
+    pgs_lsn from;
+    (void)channel; /* we listen to one */
+    if (lsn_parse(payload, &from, &ignored) == 0)
+        archiver_request_bases(archiver, from);
+}
+
 static int
 keeper_tick(struct keeper *k, struct pgs_err *err)
 {
     struct heartbeat beat;
-    bool notified = false;
     int rc = keeper_connect(k, err);
     if (rc == 0)
-        rc = pg_take_notifications(k->conn, &notified, err);
-    if (rc == 0 && notified)
-        archiver_request_bases(k->a);
+        rc = pg_take_notifications(k->conn, base_wanted, k->a, err);
     if (rc == 0 && due(&k->heartbeat_us, HEARTBEAT_US))
         rc = heartbeat_beat(k->conn, k->a->nonce, &beat, err);
     if (atomic_exchange(&k->a->sync_wanted, false))

@@ -539,14 +539,13 @@ pg_capture_notices(struct pg_conn *c, struct buf *sink)
 }
 
 int
-pg_take_notifications(struct pg_conn *c, bool *notified, struct pgs_err *err)
+pg_take_notifications(struct pg_conn *c, pg_notification_fn *fn, void *context, struct pgs_err *err)
 {
     if (PQconsumeInput(c->pq) != 1)
         return pg_fail(c, NULL, "cannot read notifications", err);
-    *notified = false;
     PGnotify *n;
     while ((n = PQnotifies(c->pq)) != NULL) {
-        *notified = true;
+        fn(context, n->relname, n->extra);
         PQfreemem(n);
     }
     return 0;

@@ -68,7 +68,9 @@ PGS_CHECKED int pg_copy_out_begin(struct pg_conn *c, const char *sql, struct pgs
 PGS_CHECKED int pg_copy_out_read(struct pg_conn *c, struct slice *row, struct pgs_err *err);
 
 /* Takes the notifications (LISTEN) that have arrived, without waiting. */
-PGS_CHECKED int pg_take_notifications(struct pg_conn *c, bool *notified, struct pgs_err *err);
+typedef void pg_notification_fn(void *context, const char *channel, const char *payload);
+PGS_CHECKED int pg_take_notifications(struct pg_conn *c, pg_notification_fn *fn, void *context,
+                                      struct pgs_err *err);
 
 /* Asks the server to cancel what runs; from any thread. */
 void pg_cancel(struct pg_conn *c);
