@@ -7,8 +7,8 @@
 
 #include "restore/restore.h"
 
-/* 0: committed, for certain; after a lost answer s->conn is a new connection. A negative answer: not
- * committed, or, with code "outcome_unknown", nobody could tell within `wait_ms`. */
+/* 0: committed, for certain; after a lost answer s->conn is a new connection. A negative answer:
+ * not committed, or, with code "outcome_unknown", nobody could tell within `wait_ms`. */
 PGS_CHECKED int commit_restore(struct restore_session *s, uint64_t xid, int64_t wait_ms,
                                struct pgs_err *err);
 
