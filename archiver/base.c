@@ -244,11 +244,17 @@ is_asked(const struct base_loop *l)
     return atomic_load(&l->a->bases_wanted) > l->all_lsn;
 }
 
+static bool
+is_scheduled(const struct base_loop *l)
+{
+    int64_t interval_us = archiver_opts(l->a)->base_interval_ms * 1000;
+    return interval_us > 0 && clock_us() - l->taken_us > interval_us;
+}
+
 static int
 base_look(struct base_loop *l, struct pgs_err *err)
 {
-    int64_t interval_us = archiver_opts(l->a)->base_interval_ms * 1000;
-    bool all = is_asked(l) || (interval_us > 0 && clock_us() - l->taken_us > interval_us);
+    bool all = is_asked(l) || is_scheduled(l);
     bool needed = false, again = false;
     pgs_lsn lsn = 0;
     int rc = archive_refresh(l->archive, err);
@@ -273,7 +279,7 @@ is_due(struct base_loop *l)
     int64_t now = clock_us();
     if (!atomic_load(&l->a->streaming) || now - l->failed_us < RETRY_US)
         return false;
-    bool asked = is_asked(l) || atomic_exchange(&l->a->look_at_coverage, false);
+    bool asked = is_asked(l) || is_scheduled(l) || atomic_exchange(&l->a->look_at_coverage, false);
     if (!asked && now - l->looked_us < LOOK_US)
         return false;
     l->looked_us = now;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
+import socket
 from pathlib import Path
 from typing import Callable
 
@@ -226,6 +228,59 @@ def peak_memory(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(f"no VmHWM of {pid}")
+
+
+# ---- how it is run ----
+
+def bases_of(sidecar: Sidecar, tenant: str) -> int:
+    return sum(item["kind"] == "base" for item in sidecar.ok("timeline", "-t", tenant, environment={"PGSTRATA_CONFIG": None})["items"])
+
+
+def test_sighup_reloads_the_file_and_bases_come_on_a_schedule(school: School, sidecar: Sidecar, folder: Path) -> None:
+    """A file that cannot be understood leaves the settings that are in force."""
+    file = folder / "pgstrata.json"
+    file.write_text("{}")
+    sidecar.environment["PGSTRATA_CONFIG"] = str(file)
+    sidecar.start()
+    first = bases_of(sidecar, school.tenants[0])
+    file.write_text(json.dumps({"PGSTRATA_BASE_INTERVAL": "1s"}))
+    sidecar.signal(signal.SIGHUP)
+    wait_for("two more bases of each table", lambda: bases_of(sidecar, school.tenants[0]) >= 3 * first, 60, sidecar.log_tail)
+    assert "reloaded" in sidecar.log()
+    file.write_text("{nonsense")  # the commands below do not read it
+    sidecar.signal(signal.SIGHUP)
+    wait_for("serve to say that it keeps its settings", lambda: "reload_failed" in sidecar.log(), 10, sidecar.log_tail)
+    now = bases_of(sidecar, school.tenants[0])
+    wait_for("the schedule to go on", lambda: bases_of(sidecar, school.tenants[0]) > now, 60, sidecar.log_tail)
+    assert_archive_equals_live(sidecar, school)
+
+
+def test_logs_for_machines_are_json_lines(school: School, sidecar: Sidecar) -> None:
+    sidecar.environment["PGSTRATA_LOG_FORMAT"] = "json"
+    sidecar.start()
+    assert sidecar.terminate() == DONE
+    events = [json.loads(line) for line in sidecar.log().splitlines()]
+    assert {"archive_open", "streaming", "base_taken", "stopping"} <= {event["event"] for event in events}, events
+    assert all(event["time"].endswith("Z") and event["level"] for event in events), events
+
+
+def test_systemd_is_told_of_readiness_life_and_stop(school: School, sidecar: Sidecar, folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(folder / "notify"))
+        listener.settimeout(60)
+        sidecar.environment["NOTIFY_SOCKET"] = str(folder / "notify")
+        sidecar.start()
+        told: list[str] = []
+
+        def hear_until(word: str) -> None:
+            while word not in told:
+                told.extend(listener.recv(4096).decode().split("\n"))
+
+        hear_until("READY=1")
+        told.clear()
+        hear_until("WATCHDOG=1")
+        assert sidecar.terminate() == DONE
+        hear_until("STOPPING=1")
 
 
 # ---- the store comes and goes ----
