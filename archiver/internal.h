@@ -39,6 +39,7 @@ struct archiver {
     char archive_id[64];
     uint64_t system_id;
     uint32_t timeline;
+    pgs_lsn server_lsn; /* where its WAL ended when the session began */
     atomic_uint era; /* of the session; read by the base thread */
     bool taken_over; /* --take-over has had its effect */
 

@@ -103,7 +103,21 @@ system_check(struct archiver *a, const struct log_entry *last, struct pgs_err *e
     return err_code(err, "clone");
 }
 
-/* A copy of the server goes on counting from an old heartbeat, or with another process's nonce. */
+/* What tells a copy of the server: it goes on counting from an old heartbeat, or with another
+ * process's nonce; or what the archive has was never written here. NULL: nothing. */
+static const char *
+clone_sign(const struct archiver *a, const struct heartbeat *beat, const struct log_entry *last)
+{
+    if (beat->counter < last->heartbeat.counter)
+        return "its heartbeat is behind the archive's";
+    if (last->heartbeat.counter != 0 && beat->counter == last->heartbeat.counter &&
+        !slice_equal(slice_str(beat->nonce), last->heartbeat.nonce))
+        return "its heartbeat is not the archive's";
+    if (a->server_lsn < alog_end(a->publisher.log))
+        return "its WAL ends before the archive does";
+    return NULL;
+}
+
 static int
 clone_check(struct archiver *a, struct pg_conn *c, const struct log_entry *last, bool *is_clone,
             struct pgs_err *err)
@@ -111,19 +125,13 @@ clone_check(struct archiver *a, struct pg_conn *c, const struct log_entry *last,
     struct heartbeat beat;
     int rc = heartbeat_read(c, &beat, err);
     *is_clone = false;
-    if (rc < 0 || last == NULL || last->heartbeat.counter == 0 || last->timeline != a->timeline ||
-        last->system_id != a->system_id)
+    if (rc < 0 || last == NULL || last->timeline != a->timeline || last->system_id != a->system_id)
         return rc;
-    bool behind = beat.counter < last->heartbeat.counter;
-    bool other = beat.counter == last->heartbeat.counter &&
-                 !slice_equal(slice_str(beat.nonce), last->heartbeat.nonce);
-    *is_clone = behind || other;
-    if (!*is_clone || may_take_over(a))
+    const char *sign = clone_sign(a, &beat, last);
+    *is_clone = sign != NULL;
+    if (sign == NULL || may_take_over(a))
         return 0;
-    (void)err_set(err, PGS_E_REFUSED,
-                  "this server is a copy of the archived one: its heartbeat is "
-                  "%s the archive's",
-                  behind ? "behind" : "not");
+    (void)err_set(err, PGS_E_REFUSED, "this server is a copy of the archived one: %s", sign);
     (void)err_hint(err, "run `pgstrata setup` with another BACKUP_DIR for the copy; --take-over "
                         "if it replaces the original");
     return err_code(err, "clone");
@@ -191,12 +199,15 @@ slot_look(struct archiver *a, struct pg_conn *c, struct slot_state *state, struc
     return rc;
 }
 
-/* Another sidecar may still hold the slot: it is waited for, by name. */
+/* Another sidecar may still hold the slot: it is waited for, by name. One that took our place
+ * meanwhile is not: the archive tells. */
 static int
 slot_wait(struct archiver *a, struct pg_conn *c, struct slot_state *slot, struct pgs_err *err)
 {
     for (bool told = false;; told = true) {
         int rc = slot_look(a, c, slot, err);
+        if (rc == 0 && slot->active && alog_epoch(a->publisher.log) != 0)
+            rc = alog_resume(a->publisher.log, err);
         if (rc < 0 || !slot->active)
             return rc;
         if (!told)
@@ -335,6 +346,7 @@ start_session(struct archiver *a, struct pg_conn *replication, struct pgs_err *e
     if (rc == 0) {
         a->system_id = id.system_id;
         a->timeline = id.timeline;
+        a->server_lsn = id.flush_lsn;
         rc = session_position(a, c, replication, err);
     }
     pg_close(c);

@@ -1,5 +1,9 @@
-"""A proxy before PostgreSQL that loses one answer: it passes everything on until a statement comes for the
-n-th time, passes that on too, and then ends that session's client side without an answer."""
+"""Proxies before PostgreSQL, for what networks do.
+
+AnswerLosingProxy loses one answer: it passes everything on until a statement comes for the n-th time, passes
+that on too, and then ends that session's client side without an answer. CuttingProxy is a wire that is cut: the
+server sees its sessions end, their clients hear nothing of it.
+"""
 
 from __future__ import annotations
 
@@ -71,3 +75,53 @@ def losing_answers(folder: Path, port: int, server: Path, statement: str,
         yield proxy
     finally:
         proxy.close()
+
+
+class CuttingProxy:
+    def __init__(self, folder: Path, port: int, server: Path) -> None:
+        self._server = str(server / f".s.PGSQL.{port}")
+        self._sockets: list[socket.socket] = []
+        self._servers: list[socket.socket] = []
+        self._cut = threading.Event()
+        self._lock = threading.Lock()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(folder / f".s.PGSQL.{port}"))
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> CuttingProxy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in [self._listener, *self._sockets]:
+            each.close()
+
+    def cut(self) -> None:
+        """From now on nothing passes, and new sessions find nobody."""
+        self._listener.close()
+        with self._lock:
+            self._cut.set()
+            for server in self._servers:
+                with contextlib.suppress(OSError):
+                    server.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._server)
+                with self._lock:
+                    self._sockets += [client, server]
+                    self._servers.append(server)
+                threading.Thread(target=self._pass, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._pass, args=(server, client), daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(PIECE_BYTES):
+                target.sendall(piece)
+        if not self._cut.is_set():
+            for end in (source, target):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)

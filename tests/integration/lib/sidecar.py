@@ -156,11 +156,11 @@ class Sidecar:
     def setup(self) -> None:
         self.ok("setup")
 
-    def start_serve(self) -> None:
+    def start_serve(self, *words: str) -> None:
         assert not self.serves(), "serve is already running"
         with open(self.logfile, "ab") as log:
             self._serve = subprocess.Popen(
-                [str(self._binary), "serve"], env=self.environment, stdin=subprocess.DEVNULL, stdout=log,
+                [str(self._binary), "serve", *words], env=self.environment, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, cwd="/")
 
     def serves(self) -> bool:
