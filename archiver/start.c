@@ -119,15 +119,14 @@ clone_sign(const struct archiver *a, const struct heartbeat *beat, const struct 
 }
 
 static int
-clone_check(struct archiver *a, struct pg_conn *c, const struct log_entry *last, bool *is_clone,
-            struct pgs_err *err)
+clone_check(struct archiver *a, struct pg_conn *c, const struct log_entry *last,
+            struct heartbeat *beat, bool *is_clone, struct pgs_err *err)
 {
-    struct heartbeat beat;
-    int rc = heartbeat_read(c, &beat, err);
+    int rc = heartbeat_read(c, beat, err);
     *is_clone = false;
     if (rc < 0 || last == NULL || last->timeline != a->timeline || last->system_id != a->system_id)
         return rc;
-    const char *sign = clone_sign(a, &beat, last);
+    const char *sign = clone_sign(a, beat, last);
     *is_clone = sign != NULL;
     if (sign == NULL || may_take_over(a))
         return 0;
@@ -137,25 +136,65 @@ clone_check(struct archiver *a, struct pg_conn *c, const struct log_entry *last,
     return err_code(err, "clone");
 }
 
-/* Whether the archive's end lies on the way to the server's timeline. */
-static int
-timeline_check(struct archiver *a, struct pg_conn *replication, const struct log_entry *last,
-               bool *diverged, struct pgs_err *err)
+/* Where the server left the timeline; 0: it was never on it. */
+static pgs_lsn
+timeline_end(const struct archiver *a, const struct timeline_switch *switches, size_t count,
+             uint32_t timeline)
 {
+    for (size_t i = 0; i < count; i++) {
+        if (switches[i].timeline == timeline)
+            return switches[i].end;
+    }
+    return timeline == a->timeline ? UINT64_MAX : 0;
+}
+
+/* Up to where the archive tells of this server's own history: behind it another one was
+ * archived. */
+static int
+shared_find(struct archiver *a, struct pg_conn *replication, pgs_lsn *shared, struct pgs_err *err)
+{
+    const struct alog *log = a->publisher.log;
     struct timeline_switch *switches;
     size_t count;
-    bool on_the_way = a->timeline == last->timeline;
-    *diverged = false;
-    if (on_the_way)
-        return 0;
+    pgs_lsn left = UINT64_MAX, found = 0;
     int rc =
         replication_timeline_history(replication, a->timeline, a->arena, &switches, &count, err);
-    for (size_t i = 0; rc == 0 && i < count; i++) {
-        if (switches[i].timeline == last->timeline)
-            on_the_way = a->publisher.end <= switches[i].end;
+    if (rc < 0)
+        return rc;
+    for (size_t i = alog_count(log); i-- > 0;) {
+        const struct log_entry *e = alog_entry(log, i);
+        pgs_lsn end = timeline_end(a, switches, count, e->timeline);
+        end = end < left ? end : left;
+        end = end < e->range.end ? end : e->range.end;
+        found = end > found ? end : found;
+        if (e->kind != LOG_ERA)
+            continue;
+        pgs_lsn fork = log_entry_fork(e);
+        if (fork == 0) /* before it another server counted */
+            break;
+        left = fork < left ? fork : left;
     }
-    *diverged = !on_the_way;
-    return rc;
+    *shared = found;
+    return 0;
+}
+
+/* What a copy shares with the original: what was committed before the last heartbeat that both
+ * have. 0: not known. */
+static pgs_lsn
+copy_shared(const struct archiver *a, const struct heartbeat *beat)
+{
+    const struct alog *log = a->publisher.log;
+    const struct log_entry *first = NULL;
+    for (size_t i = alog_count(log); i-- > 0;) {
+        const struct log_entry *e = alog_entry(log, i);
+        if (e->era != alog_last(log)->era)
+            break;
+        if (e->heartbeat.counter == beat->counter && beat->counter != 0 &&
+            slice_equal(e->heartbeat.nonce, slice_str(beat->nonce)))
+            first = e;
+    }
+    pgs_lsn shared = first != NULL ? first->range.begin : 0;
+    return shared < a->server_lsn ? shared : a->server_lsn;
 }
 
 /* --- the slot --- */
@@ -248,39 +287,64 @@ gap_record(struct archiver *a, pgs_lsn begin, pgs_lsn end, struct pgs_err *err)
     return append(a, &e, end, err);
 }
 
+/* `shared`: where the server's history and the archive's part. What the archive has behind it is
+ * abandoned, and what came until the slot's position was never seen. 0: another server, whose
+ * positions mean something else. */
 static int
-era_begin(struct archiver *a, const struct log_entry *last, pgs_lsn begin, const char *reason,
-          struct pgs_err *err)
+era_begin(struct archiver *a, const struct log_entry *last, pgs_lsn shared, pgs_lsn slot,
+          const char *reason, struct pgs_err *err)
 {
-    struct log_entry e = { .kind = LOG_ERA, .era = last->era + 1, .reason = slice_str(reason) };
-    diag_warn("era", DIAG(diag_int(DIAG_KEY_ERA, e.era), diag_lsn(DIAG_KEY_LSN, begin)), "%s",
-              reason);
+    pgs_lsn begin = slot > shared ? slot : shared;
+    struct log_break left = { 0, shared, begin, slice_str("gap"),
+                              slice_str("an era ended here: what came until the next one began was "
+                                        "never seen") };
+    struct log_entry e = { .kind = LOG_ERA,
+                           .era = last->era + 1,
+                           .reason = slice_str(reason),
+                           .breaks = &left,
+                           .break_count = shared != 0 };
+    diag_warn("era",
+              DIAG(diag_int(DIAG_KEY_ERA, e.era), diag_lsn(DIAG_KEY_LSN, begin),
+                   diag_lsn("left", shared)),
+              "%s", reason);
     return append(a, &e, begin, err);
+}
+
+/* The server's history goes on from the archive's end. */
+static int
+go_on(struct archiver *a, const struct slot_state *slot, const struct log_entry *last,
+      struct pgs_err *err)
+{
+    struct log_entry e = { .kind = LOG_RANGE };
+    if (slot->confirmed > a->publisher.end)
+        return gap_record(a, a->publisher.end, slot->confirmed, err);
+    /* A promoted standby: from here on positions are of its timeline. */
+    return last->timeline != a->timeline ? append(a, &e, a->publisher.end, err) : 0;
 }
 
 static int
 position_find(struct archiver *a, struct pg_conn *replication, const struct slot_state *slot,
-              const struct log_entry *last, bool is_clone, struct pgs_err *err)
+              const struct heartbeat *clone, struct pgs_err *err)
 {
-    bool diverged;
-    if (a->publisher.end == 0) {
-        struct log_entry first = { .kind = LOG_RANGE };
+    const struct log_entry *last = alog_last(a->publisher.log);
+    struct log_entry first = { .kind = LOG_RANGE };
+    pgs_lsn shared;
+    if (a->publisher.end == 0)
         return append(a, &first, slot->confirmed, err);
-    }
     if (last->system_id != a->system_id)
-        return era_begin(a, last, slot->confirmed,
+        return era_begin(a, last, 0, slot->confirmed,
                          "the database moved to a server with a new system id", err);
-    int rc = timeline_check(a, replication, last, &diverged, err);
+    if (clone != NULL)
+        return era_begin(a, last, copy_shared(a, clone), slot->confirmed,
+                         "a copy of the server took over", err);
+    if (last->timeline == a->timeline)
+        return go_on(a, slot, last, err);
+    int rc = shared_find(a, replication, &shared, err);
     if (rc < 0)
         return rc;
-    if (diverged || is_clone)
-        return era_begin(a, last, slot->confirmed,
-                         is_clone ? "a copy of the server took over"
-                                  : "the server's timeline left the archive's",
-                         err);
-    return slot->confirmed > a->publisher.end
-               ? gap_record(a, a->publisher.end, slot->confirmed, err)
-               : 0;
+    return shared >= a->publisher.end ? go_on(a, slot, last, err)
+                                      : era_begin(a, last, shared, slot->confirmed,
+                                                  "the server's timeline left the archive's", err);
 }
 
 static int
@@ -313,19 +377,20 @@ session_position(struct archiver *a, struct pg_conn *c, struct pg_conn *replicat
                  struct pgs_err *err)
 {
     struct slot_state slot = { 0 };
+    struct heartbeat beat;
     bool is_clone = false;
     int rc = slot_wait(a, c, &slot, err);
     /* Before the epoch is taken: a copy must never fence the original's writer. */
     if (rc == 0)
         rc = system_check(a, alog_last(a->publisher.log), err);
     if (rc == 0)
-        rc = clone_check(a, c, alog_last(a->publisher.log), &is_clone, err);
+        rc = clone_check(a, c, alog_last(a->publisher.log), &beat, &is_clone, err);
     crash_point("start.checked");
     if (rc == 0)
         rc = epoch_take(a, err);
     crash_point("start.epoch");
     if (rc == 0)
-        rc = position_find(a, replication, &slot, alog_last(a->publisher.log), is_clone, err);
+        rc = position_find(a, replication, &slot, is_clone ? &beat : NULL, err);
     if (rc < 0)
         return rc;
     crash_point("start.position");

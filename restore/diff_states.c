@@ -119,6 +119,21 @@ diff_one(struct restore_session *s, const struct plan *plan, struct plan_table *
     return rc < 0 ? err_doing(err, "compare table %s", t->label) : 0;
 }
 
+static int
+moments_check(const struct diff_result *r, struct pgs_err *err)
+{
+    if (r->from.era > r->to.era || (r->from.era == r->to.era && r->from.lsn > r->to.lsn))
+        return err_set(err, PGS_E_USAGE, "--from lies after --to");
+    if (r->from.era == r->to.era)
+        return 0;
+    (void)err_set(err, PGS_E_REFUSED,
+                  "--from is in era %u and --to in era %u: what came between "
+                  "them was not seen",
+                  r->from.era, r->to.era);
+    (void)err_code(err, "outside_coverage");
+    return err_hint(err, "compare two exports instead");
+}
+
 int
 diff_run(struct restore_session *s, const struct diff_opts *opts, struct arena *arena,
          struct diff_result *result, struct pgs_err *err)
@@ -135,10 +150,12 @@ diff_run(struct restore_session *s, const struct diff_opts *opts, struct arena *
         rc = archive_resolve(s->archive, &opts->from, s->server_now, &r.from, err);
     if (rc == 0)
         rc = archive_resolve(s->archive, &opts->to, s->server_now, &r.to, err);
-    if (rc == 0 && r.from.lsn > r.to.lsn)
-        rc = err_set(err, PGS_E_USAGE, "--from lies after --to");
+    if (rc == 0)
+        rc = moments_check(&r, err);
     if (rc == 0)
         rc = plan_build(s, &plan_opts, &tenant, &r.to, arena, &plan, err);
+    if (rc == 0)
+        rc = archive_view(s->archive, r.to.era, err);
     r.tables = arena_alloc_array(arena, plan.table_count + 1, sizeof(*r.tables));
     for (size_t i = 0; rc == 0 && i < plan.table_count; i++) {
         rc = diff_one(s, &plan, &plan.tables[i], opts, &r, arena, &r.tables[i], err);

@@ -246,6 +246,8 @@ export_run(struct restore_session *s, const struct export_opts *opts, struct are
         rc = archive_resolve(s->archive, &opts->target, s->server_now, &r.cut, err);
     if (rc == 0)
         rc = plan_build(s, &plan_opts, &tenant, &r.cut, arena, &plan, err);
+    if (rc == 0)
+        rc = archive_view(s->archive, r.cut.era, err);
     if (rc == 0 && mkdir(opts->directory, 0700) < 0 && errno != EEXIST)
         rc = err_set_errno(err, PGS_E_FAILED, "cannot create folder %s", opts->directory);
     if (rc != 0)

@@ -350,7 +350,7 @@ static int
 resolve_range(struct restore_session *s, const struct history_opts *opts, struct cut *from,
               struct cut *to, struct pgs_err *err)
 {
-    struct target end = { .kind = TARGET_END };
+    struct target end = { .kind = TARGET_END, .era = opts->to.era };
     *from = (struct cut){ 0 };
     int rc = archive_resolve(s->archive, opts->has_to ? &opts->to : &end, s->server_now, to, err);
     if (rc == 0 && opts->has_from)
@@ -360,7 +360,9 @@ resolve_range(struct restore_session *s, const struct history_opts *opts, struct
         *from = (struct cut){ 0 };
         rc = 0;
     }
-    if (rc == 0 && opts->has_from && from->lsn > to->lsn)
+    if (rc == 0 && opts->has_from && from->era < to->era)
+        *from = (struct cut){ .era = to->era };
+    if (rc == 0 && opts->has_from && (from->era > to->era || from->lsn > to->lsn))
         rc = err_set(err, PGS_E_USAGE, "--from lies after --to");
     return rc;
 }
@@ -386,6 +388,8 @@ history_run(struct restore_session *s, const struct history_opts *opts, struct a
         rc = resolve_range(s, opts, &from, &to, err);
     if (rc == 0)
         rc = plan_build(s, &plan_opts, &tenant, &to, arena, &plan, err);
+    if (rc == 0)
+        rc = archive_view(s->archive, to.era, err);
     c.range = (struct pgs_lsn_range){ from.lsn, to.lsn };
     c.heap = arena_alloc_array(arena, opts->limit + 1, sizeof(struct kept *));
     for (size_t i = 0; rc == 0 && i < plan.table_count; i++) {

@@ -172,6 +172,8 @@ table_method(struct plan *plan, struct plan_table *t, struct pgs_err *err)
     struct changed_keys changed;
     struct pgs_lsn_range since = { plan->cut.lsn, plan->end };
     t->rewind = false;
+    if (plan->cut.era != archive_era(a)) /* deletes between two eras left no version */
+        return 0;
     int rc = archive_coverage(a, t->relation->oid, plan->cut.lsn, plan->end, &unbroken, &ignored);
     if (rc < 0)
         return ignored.kind == PGS_E_REFUSED ? 0 : (*err = ignored, rc);
@@ -204,13 +206,24 @@ table_live(struct builder *b, struct plan_table *t, struct pgs_err *err)
 }
 
 static int
+table_coverage(const struct plan *plan, uint32_t oid, struct coverage *coverage,
+               struct pgs_err *err)
+{
+    struct archive *a = plan->session->archive;
+    int rc = archive_view(a, plan->cut.era, err);
+    if (rc == 0)
+        rc = archive_coverage(a, oid, plan->cut.lsn, plan->cut.lsn, coverage, err);
+    archive_view_current(a);
+    return rc;
+}
+
+static int
 table_add(struct builder *b, const struct archive_table *archived, struct pgs_err *err)
 {
     struct plan *plan = b->plan;
     struct plan_table t = { .label = table_label(plan->arena, archived->relation),
                             .number = plan->table_count };
-    int rc = archive_coverage(b->session->archive, archived->oid, plan->cut.lsn, plan->cut.lsn,
-                              &t.coverage, err);
+    int rc = table_coverage(plan, archived->oid, &t.coverage, err);
     if (rc < 0)
         return rc;
     t.relation = t.coverage.relation;
@@ -385,6 +398,29 @@ check_tenant(struct builder *b, struct pgs_err *err)
     return rc;
 }
 
+/* What is read as of the cut. In place its tables must be the live ones, by their oids. */
+static int
+read_cut(struct builder *b, struct pgs_err *err)
+{
+    struct plan *plan = b->plan;
+    struct archive *a = b->session->archive;
+    uint64_t here = archive_system_id(a);
+    int rc = archive_view(a, plan->cut.era, err);
+    if (rc == 0 && !b->opts->to_schema && archive_system_id(a) != here) {
+        (void)err_set(err, PGS_E_REFUSED,
+                      "era %u was another server's: its tables are not those of this one",
+                      plan->cut.era);
+        (void)err_code(err, "other_server");
+        rc = err_hint(err, "load the rows beside the live ones with --to-schema, or export them");
+    }
+    if (rc == 0)
+        rc = check_tenant(b, err);
+    if (rc == 0)
+        rc = archive_tables(a, plan->cut.lsn, plan->arena, &b->archived, &b->archived_count, err);
+    archive_view_current(a);
+    return rc;
+}
+
 int
 plan_build(struct restore_session *s, const struct plan_opts *opts, const struct tenant *tenant,
            const struct cut *cut, struct arena *arena, struct plan *plan, struct pgs_err *err)
@@ -400,9 +436,7 @@ plan_build(struct restore_session *s, const struct plan_opts *opts, const struct
     if (!opts->to_schema)
         rc = catalog_read(s->conn, &s->env->rules, arena, &built.catalog, err);
     if (rc == 0)
-        rc = check_tenant(&b, err);
-    if (rc == 0)
-        rc = archive_tables(s->archive, cut->lsn, arena, &b.archived, &b.archived_count, err);
+        rc = read_cut(&b, err);
     if (rc == 0)
         rc = check_names(&b, err);
     for (int pass = 0; rc == 0 && pass < 2; pass++) {

@@ -101,7 +101,9 @@ side_schema_load(struct plan *plan, const char *schema, bool dry_run, struct pgs
     int rc = pg_exec(c, "BEGIN", err);
     if (rc < 0)
         return rc;
-    rc = schema_create(plan, schema, err);
+    rc = archive_view(plan->session->archive, plan->cut.era, err);
+    if (rc == 0)
+        rc = schema_create(plan, schema, err);
     for (size_t i = 0; rc == 0 && i < plan->table_count; i++) {
         const char *name;
         rc = side_name(plan, &plan->tables[i], schema, &name, err);

@@ -240,7 +240,9 @@ stage_fill(struct plan *plan, struct plan_table *t, const struct slice *keys, si
     struct state *state = NULL;
     char sql[64];
     snprintf(sql, sizeof(sql), "COPY pg_temp.pgs_stage_%zu FROM STDIN", t->number);
-    int rc = state_open(plan->session->archive, &opts, &state, err);
+    int rc = archive_view(plan->session->archive, plan->cut.era, err);
+    if (rc == 0)
+        rc = state_open(plan->session->archive, &opts, &state, err);
     if (rc == 0)
         rc = pg_copy_in_begin(copy.conn, sql, err);
     if (rc == 0) {
@@ -249,6 +251,7 @@ stage_fill(struct plan *plan, struct plan_table *t, const struct slice *keys, si
         rc = row_copy_finish(&copy, rc, NULL, err);
     }
     state_close(state);
+    archive_view_current(plan->session->archive);
     return rc < 0 ? err_doing(err, "stage the rows of %s", t->label) : 0;
 }
 

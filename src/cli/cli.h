@@ -58,6 +58,13 @@ PGS_CHECKED int cli_milliseconds(const struct cli *cli, const char *name, int64_
 PGS_CHECKED int cli_list(const struct cli *cli, const char *name, const char *const **items,
                          size_t *count, struct pgs_err *err);
 
+/* Whose positions and transactions are meant, where several eras have them. */
+#define CLI_ERA_OPTION                                                                \
+    {                                                                                 \
+        "era", 0, "N", "the target is one of this era (`pgstrata status` lists them)" \
+    }
+PGS_CHECKED int cli_era(const struct cli *cli, uint32_t *era, struct pgs_err *err);
+
 /* The one of --target-time, --target-lsn, --target-xid, --target-name, --before-lsn, --before-xid
  * that is given, with --exclusive. PGS_E_USAGE when none (unless optional: then TARGET_END) or
  * several. */
@@ -67,7 +74,7 @@ PGS_CHECKED int cli_list(const struct cli *cli, const char *name, const char *co
         { "target-xid", 0, "XID", "the state after this transaction" },                 \
         { "target-name", 0, "NAME", "the state at this restore point" },                \
         { "before-lsn", 0, "LSN", "just before the transaction with this commit LSN" }, \
-        { "before-xid", 0, "XID", "just before this transaction" },                     \
+        { "before-xid", 0, "XID", "just before this transaction" }, CLI_ERA_OPTION,     \
     {                                                                                   \
         "exclusive", 0, NULL, "leave the transaction at the target itself out"          \
     }

@@ -36,6 +36,8 @@ export_options(struct cli *cli, struct export_opts *opts, struct pgs_err *err)
         rc = err_set(err, PGS_E_USAGE, "--at and a --target option exclude each other");
     if (rc == 0 && at != NULL)
         rc = cli_position(at, &opts->target, err);
+    if (rc == 0)
+        rc = cli_era(cli, &opts->target.era, err);
     opts->target.exclusive = cli_given(cli, "exclusive");
     if (rc == 0 && at == NULL && opts->target.exclusive && opts->target.kind == TARGET_END)
         rc = err_set(err, PGS_E_USAGE, "--exclusive needs a target");

@@ -43,6 +43,9 @@ range_options(struct cli *cli, struct history_opts *opts, struct pgs_err *err)
         rc = cli_position(from, &opts->from, err);
     if (rc == 0 && to != NULL)
         rc = cli_position(to, &opts->to, err);
+    if (rc == 0)
+        rc = cli_era(cli, &opts->to.era, err);
+    opts->from.era = opts->to.era;
     return rc;
 }
 
@@ -120,6 +123,7 @@ const struct cli_command command_history = {
             { "key", 0, "A,B", "only the row with this key" },
             { "from", 0, "TIME|LSN", "only changes after this" },
             { "to", 0, "TIME|LSN", "only changes up to this" },
+            CLI_ERA_OPTION,
             { "limit", 0, "N", "items per answer (100)" },
             { "cursor", 0, "CURSOR", "go on where an answer ended" },
             { "ascending", 0, NULL, "oldest first" },
@@ -206,6 +210,9 @@ run_diff(struct cli *cli, struct pgs_err *err)
     if (rc == 0 && cli_given(cli, "to"))
         rc = cli_position(cli_value(cli, "to"), &opts.to, err);
     if (rc == 0)
+        rc = cli_era(cli, &opts.to.era, err);
+    opts.from.era = opts.to.era;
+    if (rc == 0)
         rc = cli_list(cli, "tables", &opts.tables, &opts.table_count, err);
     if (rc == 0)
         rc = cli_number(cli, "limit", limit, LIMIT_MAX, &limit, err);
@@ -236,6 +243,7 @@ const struct cli_command command_diff = {
             { "tenant", 't', "TENANT", "the tenant" },
             { "from", 0, "TIME|LSN", "the earlier moment" },
             { "to", 0, "TIME|LSN", "the later moment (now)" },
+            CLI_ERA_OPTION,
             { "tables", 0, "A,B", "only these tables" },
             { "limit", 0, "N", "rows shown per table; counts are always whole (100)" },
             { "timeout", 0, "TIME", "wait this long for the archive to catch up (30s)" },

@@ -118,6 +118,16 @@ target_fill(const char *name, const char *text, struct target *t, struct pgs_err
 }
 
 int
+cli_era(const struct cli *cli, uint32_t *era, struct pgs_err *err)
+{
+    uint64_t number = 0;
+    int rc = cli_number(cli, "era", 0, UINT32_MAX, &number, err);
+    if (rc == 0)
+        *era = (uint32_t)number;
+    return rc;
+}
+
+int
 cli_target(const struct cli *cli, bool optional, struct target *target, const char **label,
            struct pgs_err *err)
 {
@@ -147,6 +157,9 @@ cli_target(const struct cli *cli, bool optional, struct target *target, const ch
         t.kind != TARGET_NAME)
         return err_set(err, PGS_E_USAGE,
                        "--exclusive goes with --target-time, --target-xid or --target-name");
+    int rc = cli_era(cli, &t.era, err);
+    if (rc < 0)
+        return rc;
     *target = t;
     if (label != NULL)
         *label = chosen == NULL ? "now"

@@ -30,6 +30,8 @@ struct status {
     int64_t tenants;               /* -1: not known */
     struct archive_gap *gaps;
     size_t gap_count;
+    struct era *eras;
+    size_t era_count;
     struct blocker *blockers; /* a base waits for them */
     size_t blocker_count;
 };
@@ -114,7 +116,8 @@ read_archive(struct cli *cli, struct restore_session *s, struct status *st)
     st->archived_time = archive_end_time(s->archive);
     if (last != NULL)
         st->last_entry_time = last->created;
-    if (archive_gaps(s->archive, cli->arena, &st->gaps, &st->gap_count, &err) < 0)
+    if (archive_gaps(s->archive, cli->arena, &st->gaps, &st->gap_count, &err) < 0 ||
+        archive_eras(s->archive, cli->arena, &st->eras, &st->era_count, &err) < 0)
         st->archive_error = arena_strdup(cli->arena, err.message);
 }
 
@@ -200,6 +203,21 @@ blockers_json(const struct status *st)
 }
 
 static json_t *
+eras_json(const struct status *st)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < st->era_count; i++) {
+        const struct era *e = &st->eras[i];
+        json_array_append_new(
+            list, json_pack("{s:I, s:o, s:o, s:o, s:o}", "era", (json_int_t)e->number, "begin_lsn",
+                            json_of_lsn(e->begin), "end_lsn",
+                            i + 1 < st->era_count ? json_of_lsn(e->end) : json_null(), "time",
+                            json_of_time(e->created), "reason", json_of_slice(e->reason)));
+    }
+    return list;
+}
+
+static json_t *
 status_json(const struct cli *cli, struct restore_session *s, const struct status *st)
 {
     json_t *gaps = json_array();
@@ -215,12 +233,12 @@ status_json(const struct cli *cli, struct restore_session *s, const struct statu
         (int)st->slot_active, "wal_status", st->wal_status, "wal_held", number_json(st->held_bytes),
         "cap", number_json(st->cap_bytes), "bytes_left", number_json(st->left_bytes),
         "seconds_to_loss", number_json(seconds_to_loss(st)), "advice", advice_of(st));
-    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s?, s:s?}", "state", st->state,
-                     "archived_lsn", json_of_lsn(st->archived_lsn), "archived_time",
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s?, s:s?}", "state",
+                     st->state, "archived_lsn", json_of_lsn(st->archived_lsn), "archived_time",
                      json_of_time(st->archived_time), "slot_lag_bytes", number_json(st->lag_bytes),
-                     "slot", slot, "tenants", number_json(st->tenants), "gaps", gaps,
-                     "base_waits_for", blockers_json(st), "database_error", st->database_error,
-                     "archive_error", st->archive_error);
+                     "slot", slot, "tenants", number_json(st->tenants), "gaps", gaps, "eras",
+                     eras_json(st), "base_waits_for", blockers_json(st), "database_error",
+                     st->database_error, "archive_error", st->archive_error);
 }
 
 static void
@@ -240,6 +258,9 @@ status_print(const struct cli *cli, const struct status *st)
         printf("database      %s\n", st->database_error);
     if (st->archive_error != NULL)
         printf("archive       %s\n", st->archive_error);
+    for (size_t i = 1; i < st->era_count; i++)
+        printf("era %-9u %s since %s: %s\n", st->eras[i].number, cli_lsn(cli, st->eras[i].begin),
+               cli_time(cli, st->eras[i].created), cli_text(cli, st->eras[i].reason));
     for (size_t i = 0; i < st->gap_count; i++)
         printf("gap           %s to %s: %s\n", cli_lsn(cli, st->gaps[i].begin),
                st->gaps[i].end == 0 ? "now" : cli_lsn(cli, st->gaps[i].end),

@@ -11,19 +11,6 @@
 #define WAIT_FIRST_US 500
 #define WAIT_MAX_US 10000
 
-static void
-era_find(struct archive *a)
-{
-    size_t count = alog_count(a->log);
-    a->era_start = 0;
-    for (size_t i = count; i-- > 0;) {
-        if (alog_entry(a->log, i)->kind == LOG_ERA) {
-            a->era_start = i;
-            break;
-        }
-    }
-}
-
 int
 archive_open(struct store *store, const char *archive_id, struct archive **archive,
              struct pgs_err *err)
@@ -38,7 +25,7 @@ archive_open(struct store *store, const char *archive_id, struct archive **archi
         archive_close(a);
         return rc;
     }
-    era_find(a);
+    archive_view_current(a);
     *archive = a;
     return 0;
 }
@@ -61,8 +48,8 @@ int
 archive_refresh(struct archive *a, struct pgs_err *err)
 {
     int rc = alog_refresh(a->log, err);
-    if (rc == 0)
-        era_find(a);
+    if (rc >= 0)
+        archive_view_current(a);
     return rc;
 }
 
@@ -109,17 +96,12 @@ archive_log(const struct archive *a)
     return a->log;
 }
 
-uint32_t
-archive_era(const struct archive *a)
-{
-    const struct log_entry *last = alog_last(a->log);
-    return last != NULL ? last->era : 1;
-}
-
 pgs_lsn
 archive_end(const struct archive *a)
 {
-    return alog_end(a->log);
+    pgs_lsn end = 0;
+    ARCHIVE_FOR_ENTRIES(a, e) end = e->range.end > end ? e->range.end : end;
+    return end < a->view_limit ? end : a->view_limit;
 }
 
 pgs_time
@@ -186,8 +168,11 @@ archive_segment_txns(struct archive *a, const struct segment_info *info, struct 
     }
     if (rc < 0)
         return rc;
+    size_t n = c->txn_count;
+    while (n > 0 && c->txns[n - 1].commit_lsn >= a->view_limit)
+        n--;
     *txns = c->txns;
-    *count = c->txn_count;
+    *count = n;
     return 0;
 }
 
@@ -228,7 +213,7 @@ int
 archive_txn_before(struct archive *a, pgs_lsn lsn, struct txn *txn)
 {
     struct pgs_err ignored;
-    for (size_t i = alog_count(a->log); i-- > a->era_start;) {
+    for (size_t i = a->view_end; i-- > a->view_begin;) {
         const struct log_entry *e = alog_entry(a->log, i);
         if (e->kind != LOG_CHANGES || e->range.begin >= lsn)
             continue;
@@ -418,7 +403,7 @@ archive_has_tenant(struct archive *a, struct slice tenant, bool *has, struct pgs
 {
     const struct tenant wanted = { .scope = SCOPE_TENANT, .key = tenant };
     bool found = false;
-    for (size_t i = alog_count(a->log); !found && i-- > a->era_start;) {
+    for (size_t i = a->view_end; !found && i-- > a->view_begin;) {
         const struct log_entry *e = alog_entry(a->log, i);
         for (size_t j = 0; !found && j < e->segment_count; j++) {
             struct cached_segment *c;

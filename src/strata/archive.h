@@ -1,7 +1,11 @@
 /* archive.h: what the archive can answer: tables and their shapes over time, coverage, targets.
  *
- * A read-only view of the log as it was at open or the last refresh. One thread at a time. History
- * is ordered by (era, LSN); every position below is of the current era unless an era is named. */
+ * A read-only view of the log as it was at open or the last refresh. One thread at a time.
+ *
+ * History is ordered by (era, LSN), and oids, LSNs and xids mean something within their era alone.
+ * So one era is in view at a time, and everything below is about that one, without what it had
+ * behind the position where it was left. It is the current era unless archive_view says otherwise;
+ * a target is looked for in all of them, and the cut names the era to bring into view. */
 #ifndef STRATA_ARCHIVE_H
 #define STRATA_ARCHIVE_H
 
@@ -12,14 +16,34 @@ struct archive;
 PGS_CHECKED int archive_open(struct store *store, const char *archive_id, struct archive **a,
                              struct pgs_err *err);
 void archive_close(struct archive *a); /* accepts NULL */
-/* Reads what came since. PGS_NONE: nothing. */
+/* Reads what came since, and brings the current era into view. PGS_NONE: nothing came. */
 PGS_CHECKED int archive_refresh(struct archive *a, struct pgs_err *err);
 /* Waits until an entry names the barrier or deadline_us (clock_us) passes: PGS_E_NOT_RUNNING. */
 PGS_CHECKED int archive_wait_barrier(struct archive *a, struct slice barrier, int64_t deadline_us,
                                      struct pgs_err *err);
 
 const struct alog *archive_log(const struct archive *a);
-uint32_t archive_era(const struct archive *a);
+
+/* --- eras --- */
+struct era {
+    uint32_t number;
+    pgs_lsn begin; /* of the first era 0: nothing is before it */
+    pgs_lsn fork;  /* where it left the era before, see log_entry_fork */
+    pgs_lsn end;   /* where it was left; of the current one, the archive's end */
+    pgs_time created;
+    uint64_t system_id;
+    struct slice reason; /* SLICE_NULL: the first */
+};
+/* Oldest first. */
+PGS_CHECKED int archive_eras(struct archive *a, struct arena *arena, struct era **eras,
+                             size_t *count, struct pgs_err *err);
+/* Brings an era into view, 0 the current one. PGS_E_NOT_FOUND: there is none of this number. */
+PGS_CHECKED int archive_view(struct archive *a, uint32_t era, struct pgs_err *err);
+void archive_view_current(struct archive *a);
+uint32_t archive_era(const struct archive *a);         /* in view */
+uint32_t archive_era_current(const struct archive *a); /* the newest */
+uint64_t archive_system_id(const struct archive *a);   /* of the era in view */
+
 /* Everything committed at or before this is in. */
 pgs_lsn archive_end(const struct archive *a);
 pgs_time archive_end_time(const struct archive *a); /* latest commit time seen; PGS_TIME_NONE */
@@ -57,13 +81,19 @@ enum target_kind {
 };
 struct target {
     enum target_kind kind;
+    uint32_t era;   /* whose position, transaction or name it is; 0: see archive_resolve */
     bool exclusive; /* with time, xid, name */
     pgs_time time;
     pgs_lsn lsn;
     uint64_t xid; /* 32-bit values match the newest transaction with these low bits */
     struct slice name;
 };
-/* Resolves as DESIGN 6 says. PGS_E_NOT_FOUND (xid, name, before-lsn that is no commit),
+/* Resolves as DESIGN 6 says. Where the target names no era: a time means the era of that time; a
+ * position the current era, or, before it began, one that it shares positions with; a transaction or
+ * name is looked for from the newest era back. What an era had behind the position where it was left
+ * is refused. Afterwards the current era is in view; the cut says which one it is of.
+ *
+ * PGS_E_NOT_FOUND (xid, name, before-lsn that is no commit),
  * PGS_E_REFUSED (beyond the end: code "future"; before the archive; commit times that run
  * backwards by more than 10 s around the cut: both LSNs named). `now` is the server's clock at
  * the flush barrier. */

@@ -86,7 +86,7 @@ bases_around(struct archive *a, uint32_t table_oid, pgs_lsn at, struct coverage 
     {
         for (size_t i = 0; i < e->base_count; i++) {
             const struct log_base *b = &e->bases[i];
-            if (b->table_oid != table_oid)
+            if (b->table_oid != table_oid || b->lsn > a->view_limit)
                 continue;
             if (b->lsn <= at && (before->base == NULL || b->lsn >= before->base_lsn))
                 base_set(before, e, b);
@@ -309,6 +309,8 @@ archive_gaps(struct archive *a, struct arena *arena, struct archive_gap **gaps, 
     {
         for (size_t i = 0; i < e->break_count; i++) {
             const struct log_break *b = &e->breaks[i];
+            if (b->begin >= a->view_limit)
+                continue;
             list[n++] =
                 (struct archive_gap){ b->begin, break_end(a, b), b->table_oid, b->code, b->reason };
         }

@@ -20,13 +20,18 @@ struct archive {
     struct store *store;
     struct arena *arena;
     struct cached_segment *buckets[SEGMENT_BUCKETS];
-    size_t era_start; /* index of the current era's first entry */
+    /* The era in view. */
+    size_t view_begin, view_end; /* indexes of its entries */
+    pgs_lsn view_limit;          /* what it has behind this is abandoned; UINT64_MAX: nothing is */
 };
 
-/* Entries of the current era are those from era_start on. */
-#define ARCHIVE_FOR_ENTRIES(a, e)                                                                \
-    for (size_t entry_index = (a)->era_start; entry_index < alog_count((a)->log); entry_index++) \
+/* Entries of the era in view. */
+#define ARCHIVE_FOR_ENTRIES(a, e)                                                          \
+    for (size_t entry_index = (a)->view_begin; entry_index < (a)->view_end; entry_index++) \
         for (const struct log_entry *e = alog_entry((a)->log, entry_index); e != NULL; e = NULL)
+
+/* Also what was abandoned, to tell that a target is in it. */
+void archive_view_whole(struct archive *a);
 
 PGS_CHECKED int archive_segment(struct archive *a, const struct segment_info *info,
                                 struct cached_segment **cached, struct pgs_err *err);

@@ -1,9 +1,10 @@
 /* archive_resolve.c: targets become cuts (DESIGN 6, docs/decisions/0008).
  *
- *   1. Find the transaction that is meant, where the target names one (xid, name, --before-lsn).
- *   2. Walk the log in commit-LSN order: entries that are wholly kept or wholly undone by their
+ *   1. Choose the era.
+ *   2. Find the transaction that is meant, where the target names one (xid, name, --before-lsn).
+ *   3. Walk the log in commit-LSN order: entries that are wholly kept or wholly undone by their
  *      own ranges are not read, but for the one transaction next to the cut.
- *   3. Choose a position. Between the last kept and the first undone transaction every position
+ *   4. Choose a position. Between the last kept and the first undone transaction every position
  *      means the same set of transactions, yet not the same moment: a table that joins in between
  *      has its base there. A transaction, name or LSN is a moment by itself. A time in between is
  *      known no better than by what the archive had seen by then, so bases that may be younger
@@ -51,6 +52,8 @@ txn_is_kept(const struct pass *p, const struct txn *t)
 static bool
 entry_is_kept(const struct pass *p, const struct log_entry *e)
 {
+    if (e->range.end > p->a->view_limit) /* some of it is abandoned: which, only reading tells */
+        return false;
     if (p->target->kind == TARGET_TIME)
         return time_is_kept(p->target, e->time_max);
     return e->range.end <= p->bound;
@@ -161,7 +164,7 @@ static int
 resolve_xid(struct pass *p, bool exclusive, struct pgs_err *err)
 {
     int rc = 0;
-    for (size_t i = alog_count(p->a->log); rc == 0 && p->bound == 0 && i-- > p->a->era_start;) {
+    for (size_t i = p->a->view_end; rc == 0 && p->bound == 0 && i-- > p->a->view_begin;) {
         const struct log_entry *e = alog_entry(p->a->log, i);
         if (has_txns(e))
             rc = each_txn(p, e, find_xid, err);
@@ -233,7 +236,7 @@ resolve_name(struct pass *p, struct pgs_err *err)
     {
         for (size_t i = 0; i < e->restore_point_count; i++) {
             const struct log_restore_point *r = &e->restore_points[i];
-            if (!slice_equal(r->name, p->target->name))
+            if (!slice_equal(r->name, p->target->name) || r->commit_lsn >= p->a->view_limit)
                 continue;
             if (found != NULL && found->commit_lsn != r->commit_lsn)
                 return name_twice(found, r, err);
@@ -335,16 +338,196 @@ position_of(const struct pass *p)
     return p->exact_lsn;
 }
 
-int
-archive_resolve(struct archive *a, const struct target *target, pgs_time now, struct cut *cut,
-                struct pgs_err *err)
+/* --- eras --- */
+
+/* The first moment of the era in view that its first bases can answer for. */
+static void
+first_answer(struct archive *a, struct pgs_moment *moment)
 {
-    struct pass p = { .a = a, .target = target };
-    int rc = resolve(&p, now, err);
+    struct txn txn;
+    ARCHIVE_FOR_ENTRIES(a, e)
+    {
+        for (size_t i = 0; i < e->base_count; i++)
+            moment->lsn = e->bases[i].lsn > moment->lsn ? e->bases[i].lsn : moment->lsn;
+        if (e->base_count == 0)
+            continue;
+        bool has_txn = archive_txn_after(a, moment->lsn, &txn) == 0;
+        moment->time = has_txn ? txn.commit_time : e->created;
+        moment->xid = has_txn ? txn.xid : 0;
+        return;
+    }
+}
+
+/* The target lies behind the end of the era, and before the one after it can answer. */
+static int
+between_eras(struct archive *a, const struct era *left, const struct era *next, const char *what,
+             struct pgs_err *err)
+{
+    char end[LSN_TEXT_MAX];
+    struct txn txn;
+    (void)err_set(
+        err, PGS_E_REFUSED,
+        "the target %s is no part of the database's history: era %u was left at %s (%.*s); "
+        "what it had behind that is abandoned, and what came until era %u began was never "
+        "seen",
+        what, left->number, lsn_format(left->end, end), SLICE_PRINT(next->reason), next->number);
+    (void)err_code(err, "outside_coverage");
+    (void)err_hint(err, "choose one of the nearest moments");
+    int rc = archive_view(a, left->number, &(struct pgs_err){ 0 });
+    err->nearest_before.lsn = left->end;
+    if (rc == 0 && archive_txn_before(a, left->end, &txn) == 0) {
+        err->nearest_before.time = txn.commit_time;
+        err->nearest_before.xid = txn.xid;
+    }
+    rc = archive_view(a, next->number, &(struct pgs_err){ 0 });
+    if (rc == 0)
+        first_answer(a, &err->nearest_after);
+    return err->kind;
+}
+
+struct eras {
+    const struct era *items;
+    size_t count;
+    size_t chosen; /* index */
+};
+
+/* A position of before the current era is one of the era that it left, if that has it. */
+static int
+era_of_lsn(struct archive *a, struct eras *eras, pgs_lsn lsn, struct pgs_err *err)
+{
+    char text[LSN_TEXT_MAX];
+    size_t i = eras->count - 1;
+    for (; lsn < eras->items[i].begin; i--) {
+        const struct era *e = &eras->items[i];
+        if (e->fork == 0) {
+            (void)err_set(err, PGS_E_REFUSED,
+                          "the target %s lies before era %u began, on another server (%.*s)",
+                          lsn_format(lsn, text), e->number, SLICE_PRINT(e->reason));
+            (void)err_code(err, "outside_coverage");
+            return err_hint(err, "if it is a position of an era before, say which one: --era %u",
+                            e->number - 1);
+        }
+        if (lsn > e->fork)
+            return between_eras(a, e - 1, e, lsn_format(lsn, text), err);
+    }
+    eras->chosen = i;
+    return 0;
+}
+
+/* An era begins, for times, when the archiver says so: what came before that has no base there. In
+ * an era that has ended a time is known up to its last transaction. */
+static int
+era_of_time(struct archive *a, struct eras *eras, const struct target *t, struct pgs_err *err)
+{
+    char text[TIME_TEXT_MAX];
+    struct txn last;
+    size_t i = eras->count - 1;
+    while (i > 0 && t->time < eras->items[i].created)
+        i--;
+    eras->chosen = i;
+    if (i == eras->count - 1)
+        return 0;
+    int rc = archive_view(a, eras->items[i].number, err);
     if (rc < 0)
         return rc;
-    struct cut c = { .era = archive_era(a),
-                     .lsn = position_of(&p),
+    rc = archive_txn_before(a, eras->items[i].end, &last);
+    if (rc == 0 && t->time <= last.commit_time)
+        return 0;
+    return between_eras(a, &eras->items[i], &eras->items[i + 1], time_format(t->time, text), err);
+}
+
+static int
+era_named(struct archive *a, struct eras *eras, const struct target *t, struct pgs_err *err)
+{
+    char text[LSN_TEXT_MAX];
+    bool by_lsn = t->kind == TARGET_LSN || t->kind == TARGET_BEFORE_LSN;
+    int rc = archive_view(a, t->era, err);
+    if (rc < 0)
+        return rc;
+    eras->chosen = t->era - 1;
+    const struct era *e = &eras->items[eras->chosen];
+    if (by_lsn && t->era < eras->count && t->lsn > e->end)
+        return between_eras(a, e, e + 1, lsn_format(t->lsn, text), err);
+    return 0;
+}
+
+static int
+era_choose(struct archive *a, struct eras *eras, const struct target *t, struct pgs_err *err)
+{
+    eras->chosen = eras->count - 1;
+    if (t->era != 0)
+        return era_named(a, eras, t, err);
+    switch (t->kind) {
+    case TARGET_TIME: return era_of_time(a, eras, t, err);
+    case TARGET_LSN:
+    case TARGET_BEFORE_LSN: return era_of_lsn(a, eras, t->lsn, err);
+    case TARGET_XID:
+    case TARGET_BEFORE_XID:
+    case TARGET_NAME:
+    case TARGET_END: break;
+    }
+    return 0;
+}
+
+/* Not found: perhaps because it is in what an era had behind its end. */
+static int
+not_found(struct pass *p, const struct eras *eras, pgs_time now, struct pgs_err *err)
+{
+    struct pgs_err unknown = *err;
+    for (size_t i = eras->count - 1; i-- > 0;) {
+        struct pass whole = { .a = p->a, .target = p->target };
+        int rc = archive_view(p->a, eras->items[i].number, err);
+        if (rc < 0)
+            return rc;
+        archive_view_whole(p->a);
+        rc = resolve(&whole, now, err);
+        if (rc == 0)
+            return between_eras(p->a, &eras->items[i], &eras->items[i + 1], "transaction", err);
+        if (err->kind != PGS_E_NOT_FOUND)
+            return rc;
+    }
+    *err = unknown;
+    return unknown.kind;
+}
+
+/* From the chosen era back, where the target names a transaction and no era. */
+static int
+resolve_in_eras(struct pass *p, struct eras *eras, pgs_time now, struct pgs_err *err)
+{
+    bool anywhere = p->target->era == 0 && p->target->kind != TARGET_BEFORE_LSN;
+    int rc;
+    for (size_t i = eras->chosen;; i--) {
+        *p = (struct pass){ .a = p->a, .target = p->target };
+        rc = archive_view(p->a, eras->items[i].number, err);
+        if (rc == 0)
+            rc = resolve(p, now, err);
+        if (rc == 0 || err->kind != PGS_E_NOT_FOUND || !anywhere)
+            return rc;
+        if (i == 0)
+            break;
+    }
+    return not_found(p, eras, now, err);
+}
+
+static int
+resolve_target(struct pass *p, struct arena *arena, pgs_time now, struct pgs_err *err)
+{
+    struct era *list;
+    struct eras eras = { 0 };
+    int rc = archive_eras(p->a, arena, &list, &eras.count, err);
+    if (rc == 0 && eras.count == 0) /* an empty log: nothing to choose */
+        return resolve(p, now, err);
+    eras.items = list;
+    if (rc == 0)
+        rc = era_choose(p->a, &eras, p->target, err);
+    return rc == 0 ? resolve_in_eras(p, &eras, now, err) : rc;
+}
+
+static int
+cut_make(const struct pass *p, struct cut *cut, struct pgs_err *err)
+{
+    struct cut c = { .era = archive_era(p->a),
+                     .lsn = position_of(p),
                      .last_kept = PGS_MOMENT_NONE,
                      .first_undone = PGS_MOMENT_NONE };
     if (c.lsn == 0) {
@@ -352,12 +535,26 @@ archive_resolve(struct archive *a, const struct target *target, pgs_time now, st
         (void)err_code(err, "outside_coverage");
         return err_hint(err, "`pgstrata serve` fills it");
     }
-    if (p.has_kept)
-        c.last_kept = (struct pgs_moment){ p.last_kept.commit_end_lsn, p.last_kept.commit_time,
-                                           p.last_kept.xid };
-    if (p.has_undone)
-        c.first_undone = (struct pgs_moment){ p.first_undone.commit_lsn, p.first_undone.commit_time,
-                                              p.first_undone.xid };
+    if (p->has_kept)
+        c.last_kept = (struct pgs_moment){ p->last_kept.commit_end_lsn, p->last_kept.commit_time,
+                                           p->last_kept.xid };
+    if (p->has_undone)
+        c.first_undone = (struct pgs_moment){ p->first_undone.commit_lsn,
+                                              p->first_undone.commit_time, p->first_undone.xid };
     *cut = c;
     return 0;
+}
+
+int
+archive_resolve(struct archive *a, const struct target *target, pgs_time now, struct cut *cut,
+                struct pgs_err *err)
+{
+    struct arena *scratch = arena_new(NULL);
+    struct pass p = { .a = a, .target = target };
+    int rc = resolve_target(&p, scratch, now, err);
+    if (rc == 0)
+        rc = cut_make(&p, cut, err);
+    arena_free(scratch);
+    archive_view_current(a);
+    return rc;
 }

@@ -18,7 +18,7 @@ enum log_kind {
     LOG_CHANGES, /* the stream advanced: range, segments, transactions */
     LOG_RANGE,   /* the stream advanced over nothing of ours */
     LOG_BASE,    /* bases; the range is empty */
-    LOG_ERA,     /* a new era begins at range.begin; `reason` says why */
+    LOG_ERA,     /* a new era begins at range.begin; `reason` says why; see log_entry_fork */
     LOG_NOTE,    /* breaks, shapes or drops found outside the stream; the range is empty */
 };
 const char *log_kind_name(enum log_kind kind);
@@ -88,6 +88,11 @@ struct log_entry {
         struct slice nonce;
     } heartbeat;
 };
+
+/* Of an era: where it left the one before. Up to there positions mean the same in both; what the one
+ * before has behind it is abandoned. It is the begin of the entry's break of every table. 0: another
+ * server's era, whose positions cannot be compared with those before. */
+pgs_lsn log_entry_fork(const struct log_entry *e);
 
 /* Fills e->mac. */
 PGS_CHECKED int log_entry_encode(struct log_entry *e, struct buf *out, struct pgs_err *err);

@@ -28,6 +28,16 @@ log_kind_parse(const char *name, enum log_kind *kind)
     return false;
 }
 
+pgs_lsn
+log_entry_fork(const struct log_entry *e)
+{
+    for (size_t i = 0; e->kind == LOG_ERA && i < e->break_count; i++) {
+        if (e->breaks[i].table_oid == 0)
+            return e->breaks[i].begin;
+    }
+    return 0;
+}
+
 void
 log_hex(const uint8_t *bytes, size_t size, char *text)
 {
