@@ -40,8 +40,8 @@ struct archiver {
     uint64_t system_id;
     uint32_t timeline;
     pgs_lsn server_lsn; /* where its WAL ended when the session began */
-    atomic_uint era; /* of the session; read by the base thread */
-    bool taken_over; /* --take-over has had its effect */
+    atomic_uint era;    /* of the session; read by the base thread */
+    bool taken_over;    /* --take-over has had its effect */
 
     char nonce[40]; /* of our heartbeats; constant */
     struct budget budget;

@@ -89,9 +89,9 @@ struct target {
     struct slice name;
 };
 /* Resolves as DESIGN 6 says. Where the target names no era: a time means the era of that time; a
- * position the current era, or, before it began, one that it shares positions with; a transaction or
- * name is looked for from the newest era back. What an era had behind the position where it was left
- * is refused. Afterwards the current era is in view; the cut says which one it is of.
+ * position the current era, or, before it began, one that it shares positions with; a transaction
+ * or name is looked for from the newest era back. What an era had behind the position where it was
+ * left is refused. Afterwards the current era is in view; the cut says which one it is of.
  *
  * PGS_E_NOT_FOUND (xid, name, before-lsn that is no commit),
  * PGS_E_REFUSED (beyond the end: code "future"; before the archive; commit times that run

@@ -475,6 +475,8 @@ not_found(struct pass *p, const struct eras *eras, pgs_time now, struct pgs_err 
 {
     struct pgs_err unknown = *err;
     for (size_t i = eras->count - 1; i-- > 0;) {
+        if (p->target->era != 0 && p->target->era != eras->items[i].number)
+            continue;
         struct pass whole = { .a = p->a, .target = p->target };
         int rc = archive_view(p->a, eras->items[i].number, err);
         if (rc < 0)
@@ -501,9 +503,9 @@ resolve_in_eras(struct pass *p, struct eras *eras, pgs_time now, struct pgs_err 
         rc = archive_view(p->a, eras->items[i].number, err);
         if (rc == 0)
             rc = resolve(p, now, err);
-        if (rc == 0 || err->kind != PGS_E_NOT_FOUND || !anywhere)
+        if (rc == 0 || err->kind != PGS_E_NOT_FOUND)
             return rc;
-        if (i == 0)
+        if (i == 0 || !anywhere)
             break;
     }
     return not_found(p, eras, now, err);

@@ -89,9 +89,9 @@ struct log_entry {
     } heartbeat;
 };
 
-/* Of an era: where it left the one before. Up to there positions mean the same in both; what the one
- * before has behind it is abandoned. It is the begin of the entry's break of every table. 0: another
- * server's era, whose positions cannot be compared with those before. */
+/* Of an era: where it left the one before. Up to there positions mean the same in both; what the
+ * one before has behind it is abandoned. It is the begin of the entry's break of every table. 0:
+ * another server's era, whose positions cannot be compared with those before. */
 pgs_lsn log_entry_fork(const struct log_entry *e);
 
 /* Fills e->mac. */

@@ -593,6 +593,159 @@ a_barrier_is_waited_for(void **state)
     assert_int_equal(archive_wait_barrier(a, slice_str("b2"), clock_us(), &err), PGS_E_NOT_RUNNING);
 }
 
+/* --- eras --- */
+
+/* fork 0: another server's. */
+static void
+era(struct fixture *f, pgs_lsn fork, pgs_lsn begin)
+{
+    struct log_break left = { 0, fork, begin, slice_str("gap"), slice_str("left") };
+    struct log_entry e = { .kind = LOG_ERA,
+                           .era = archive_era_current(world_archive(&f->w)) + 1,
+                           .range = { begin, begin },
+                           .reason = slice_str("it moved"),
+                           .breaks = &left,
+                           .break_count = fork != 0 };
+    world_append(&f->w, &e);
+    f->w.flushed = f->w.last_end = begin;
+}
+
+static struct cut
+resolve(struct fixture *f, struct target target)
+{
+    struct cut cut;
+    struct pgs_err err;
+    struct archive *a = world_archive(&f->w);
+    world_must(archive_resolve(a, &target, PGS_TIME_NONE, &cut, &err), &err);
+    assert_int_equal(archive_era(a), archive_era_current(a));
+    return cut;
+}
+
+static void
+check_era(struct fixture *f, struct target target, uint32_t number, pgs_lsn lsn)
+{
+    struct cut cut = resolve(f, target);
+    assert_int_equal(cut.era, number);
+    assert_int_equal(cut.lsn, lsn);
+}
+
+static void
+check_left(struct fixture *f, struct target target, pgs_lsn before)
+{
+    struct cut cut;
+    struct pgs_err err;
+    assert_int_equal(archive_resolve(world_archive(&f->w), &target, PGS_TIME_NONE, &cut, &err),
+                     PGS_E_REFUSED);
+    assert_string_equal(err.code, "outside_coverage");
+    assert_non_null(strstr(err.message, "is no part of the database's history"));
+    assert_int_equal(err.nearest_before.lsn, before);
+}
+
+/* Two transactions up to the fork at 300, one behind it; then an era from 350 on. */
+static void
+forked(struct fixture *f)
+{
+    empty_base(f, WORLD_ORDERS, 100);
+    commit(f, 200, -300, 1);
+    commit(f, 280, -200, 2);
+    commit(f, 400, -100, 3);
+    world_flush(&f->w);
+    era(f, 300, 350);
+    empty_base(f, WORLD_ORDERS, 360);
+    commit(f, 400, 100, 3);
+    world_flush(&f->w);
+}
+
+static void
+a_position_of_before_the_era_is_one_of_the_era_that_it_left(void **state)
+{
+    struct fixture *f = *state;
+    forked(f);
+    check_era(f, (struct target){ .kind = TARGET_LSN, .lsn = 250 }, 1, 250);
+    check_era(f, (struct target){ .kind = TARGET_LSN, .lsn = 300 }, 1, 300);
+    check_left(f, (struct target){ .kind = TARGET_LSN, .lsn = 301 }, 300);
+    check_era(f, (struct target){ .kind = TARGET_LSN, .lsn = 400 }, 2, 400);
+    check_left(f, (struct target){ .kind = TARGET_LSN, .lsn = 400, .era = 1 }, 300);
+}
+
+static void
+what_an_era_had_behind_its_end_is_in_no_answer(void **state)
+{
+    struct fixture *f = *state;
+    struct pgs_err err;
+    forked(f);
+    struct cut cut = resolve(f, (struct target){ .kind = TARGET_END, .era = 1 });
+    assert_int_equal(cut.lsn, 300);
+    assert_int_equal(cut.last_kept.xid, 2);
+    assert_int_equal(cut.first_undone.xid, 0);
+    check_era(f, (struct target){ .kind = TARGET_XID, .xid = 3 }, 2, 408);
+    check_era(f, (struct target){ .kind = TARGET_XID, .xid = 2 }, 1, 288);
+    check_left(f, (struct target){ .kind = TARGET_XID, .xid = 3, .era = 1 }, 300);
+    struct archive *a = world_archive(&f->w);
+    world_must(archive_view(a, 1, &err), &err);
+    assert_int_equal(archive_end(a), 300);
+    archive_view_current(a);
+    assert_int_equal(archive_end(a), 408);
+}
+
+static void
+a_time_means_the_era_of_that_time(void **state)
+{
+    struct fixture *f = *state;
+    forked(f);
+    check_era(f, (struct target){ .kind = TARGET_TIME, .time = f->start - 250 * SECOND }, 1, 280);
+    check_era(f, (struct target){ .kind = TARGET_TIME, .time = f->start - 200 * SECOND }, 1, 288);
+    check_left(f, (struct target){ .kind = TARGET_TIME, .time = f->start - 150 * SECOND }, 300);
+    check_left(f, (struct target){ .kind = TARGET_TIME, .time = f->start - 100 * SECOND }, 300);
+    check_era(f, (struct target){ .kind = TARGET_TIME, .time = f->start + 100 * SECOND }, 2, 408);
+}
+
+static void
+positions_of_another_server_are_compared_with_none(void **state)
+{
+    struct fixture *f = *state;
+    struct cut cut;
+    struct pgs_err err;
+    empty_base(f, WORLD_ORDERS, 1000);
+    commit(f, 2000, -300, 1);
+    world_flush(&f->w);
+    era(f, 0, 500);
+    empty_base(f, WORLD_ORDERS, 500);
+    commit(f, 600, 100, 9);
+    world_flush(&f->w);
+    struct target low = { .kind = TARGET_LSN, .lsn = 400 };
+    struct target high = { .kind = TARGET_LSN, .lsn = 1500 };
+    struct archive *a = world_archive(&f->w);
+    assert_int_equal(archive_resolve(a, &low, PGS_TIME_NONE, &cut, &err), PGS_E_REFUSED);
+    assert_non_null(strstr(err.message, "on another server"));
+    assert_int_equal(archive_resolve(a, &high, PGS_TIME_NONE, &cut, &err), PGS_E_REFUSED);
+    assert_string_equal(err.code, "future");
+    high.era = 1;
+    check_era(f, high, 1, 1500);
+    check_era(f, (struct target){ .kind = TARGET_XID, .xid = 1 }, 1, 2008);
+    check_era(f, (struct target){ .kind = TARGET_LSN, .lsn = 550 }, 2, 550);
+}
+
+/* The third era left the second's history where that was still the first's. */
+static void
+an_era_may_be_left_twice(void **state)
+{
+    struct fixture *f = *state;
+    struct era *eras;
+    size_t count;
+    struct pgs_err err;
+    forked(f);
+    era(f, 240, 500);
+    world_must(archive_eras(world_archive(&f->w), f->w.arena, &eras, &count, &err), &err);
+    assert_int_equal(count, 3);
+    assert_int_equal(eras[0].end, 240);
+    assert_int_equal(eras[1].end, 240);
+    check_era(f, (struct target){ .kind = TARGET_LSN, .lsn = 230 }, 1, 230);
+    check_left(f, (struct target){ .kind = TARGET_LSN, .lsn = 250 }, 240);
+    check_left(f, (struct target){ .kind = TARGET_XID, .xid = 2 }, 240);
+    check_left(f, (struct target){ .kind = TARGET_TIME, .time = f->start - 200 * SECOND }, 240);
+}
+
 int
 main(void)
 {
@@ -624,6 +777,11 @@ main(void)
         TEST(the_transaction_of_a_commit_is_found),
         TEST(resolving_reads_only_transactions_near_the_cut),
         TEST(a_barrier_is_waited_for),
+        TEST(a_position_of_before_the_era_is_one_of_the_era_that_it_left),
+        TEST(what_an_era_had_behind_its_end_is_in_no_answer),
+        TEST(a_time_means_the_era_of_that_time),
+        TEST(positions_of_another_server_are_compared_with_none),
+        TEST(an_era_may_be_left_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
