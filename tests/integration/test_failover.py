@@ -51,6 +51,12 @@ def with_archive_of(sidecar: Sidecar, cluster: Cluster, new_sidecar: NewSidecar)
     return other
 
 
+def stop(sidecar: Sidecar) -> None:
+    """A stop archives what was received; a flush before it, all that was committed."""
+    sidecar.flush()
+    assert sidecar.terminate() == DONE, sidecar.log_tail()
+
+
 # ---- moments ----
 
 @dataclass(frozen=True)
@@ -222,7 +228,7 @@ def test_a_standby_that_has_all_of_the_archive_leaves_a_gap_and_no_era(primary: 
                                                                        serving: Sidecar, standby: Cluster,
                                                                        new_sidecar: NewSidecar) -> None:
     before = moment(primary, school, "before")
-    assert serving.terminate() == DONE
+    stop(serving)
     note(primary, "never archived")
     wait_until_caught_up(primary, standby)
     primary.stop("immediate")
@@ -240,7 +246,7 @@ def test_a_standby_that_has_all_of_the_archive_leaves_a_gap_and_no_era(primary: 
     answers(promoted, school, before, "--target-lsn", before.lsn)
 
     # The log has the new timeline's number: of what follows, the old primary knows nothing.
-    assert promoted.terminate() == DONE
+    stop(promoted)
     primary.start()
     old = with_archive_of(serving, primary, new_sidecar)
     old.start_serve()
@@ -254,7 +260,7 @@ def test_a_standby_that_has_all_of_the_archive_leaves_a_gap_and_no_era(primary: 
 
 def test_a_slot_that_lost_its_wal_is_named_and_made_again(primary: Cluster, school: School, serving: Sidecar) -> None:
     before = moment(primary, school, "before")
-    assert serving.terminate() == DONE
+    stop(serving)
     name = serving.slot()["name"]
     note(primary, "never archived")
     _, inside, _ = note(primary, "nor this")
@@ -305,7 +311,7 @@ def test_a_move_to_another_server_keeps_history_before_and_after(primary: Cluste
     before = moment(primary, school, "before")
     serving.ok("restore-point", "create", "calm")
     last_xid, last_lsn, _ = note(primary, "the last")
-    assert serving.terminate() == DONE
+    stop(serving)
     dump = primary.folder / "dump.sql"
     run_as_server([primary.bindir / "pg_dump", "-d", primary.dsn(), "-f", dump])
     elsewhere = new_cluster()
@@ -350,7 +356,7 @@ def test_a_move_to_another_server_keeps_history_before_and_after(primary: Cluste
     assert moved.ok("verify")["valid"]
 
     # Once taken over it is the archived server: no flag is needed any more.
-    assert moved.terminate() == DONE
+    stop(moved)
     moved.start_serve()
     moved.wait_ready()
     assert_archive_equals_live(moved, school)
