@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #define STOP_MAX_US (INT64_C(6) * 1000 * 1000)
+#define JOIN_US (INT64_C(2) * 1000 * 1000)
+#define JOIN_LOOK_NS 100000000L
 #define RETRY_FIRST_MS 100
 #define RETRY_MAX_MS 5000
 #define PAUSE_SLICE_MS 50
@@ -66,6 +68,24 @@ archiver_pause(struct archiver *a, long ms)
 }
 
 void
+archiver_join(struct archiver *a, pthread_t thread)
+{
+    int64_t begin_us = clock_us();
+    struct timespec until;
+    for (;;) {
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += JOIN_LOOK_NS;
+        until.tv_sec += until.tv_nsec / 1000000000L;
+        until.tv_nsec %= 1000000000L;
+        if (pthread_timedjoin_np(thread, NULL, &until) == 0)
+            return;
+        /* Again and again: the thread may have more than one thing to ask. */
+        if (clock_us() - begin_us > JOIN_US)
+            pg_wires_cut(&a->wires);
+    }
+}
+
+void
 archiver_fail(struct archiver *a, const struct pgs_err *err)
 {
     pthread_mutex_lock(&a->failure_mutex);
@@ -112,6 +132,7 @@ archiver_open(const struct archiver_opts *opts, struct archiver **archiver, stru
     a->arena = arena_new(NULL);
     a->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     durable_init(&a->durable, 0, a->wake_fd);
+    pg_wires_init(&a->wires);
     budget_init(&a->budget, opts->memory_bytes);
     pthread_mutex_init(&a->session_mutex, NULL);
     pthread_mutex_init(&a->failure_mutex, NULL);
@@ -140,6 +161,7 @@ archiver_close(struct archiver *a)
     store_close(a->root);
     if (a->wake_fd >= 0)
         close(a->wake_fd);
+    pg_wires_release(&a->wires);
     pthread_cond_destroy(&a->room);
     pthread_mutex_destroy(&a->room_mutex);
     pthread_mutex_destroy(&a->failure_mutex);
@@ -153,8 +175,8 @@ static int
 session_run(struct archiver *a, bool *streamed, struct pgs_err *err)
 {
     struct pg_conn *c = NULL;
-    int rc =
-        pg_open(&archiver_opts(a)->target, &(struct pg_open_opts){ .replication = true }, &c, err);
+    int rc = pg_open(&archiver_opts(a)->target,
+                     &(struct pg_open_opts){ .replication = true, .wires = &a->wires }, &c, err);
     if (rc == 0)
         rc = start_session(a, c, err);
     pgs_lsn begin = durable_lsn(&a->durable);
@@ -223,12 +245,12 @@ archiver_run(struct archiver *a, struct pgs_err *err)
         return err_set(err, PGS_E_FAILED, "cannot start a thread");
     if (pthread_create(&keeper, NULL, keeper_thread, a) != 0) {
         archiver_stop(a);
-        (void)pthread_join(base, NULL);
+        archiver_join(a, base);
         return err_set(err, PGS_E_FAILED, "cannot start a thread");
     }
     int rc = sessions_run(a, err);
     archiver_stop(a); /* the other two threads */
-    (void)pthread_join(base, NULL);
-    (void)pthread_join(keeper, NULL);
+    archiver_join(a, base);
+    archiver_join(a, keeper);
     return rc;
 }

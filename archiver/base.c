@@ -223,8 +223,10 @@ base_is_needed(struct base_loop *l, bool *needed, struct pgs_err *err)
     const struct choice choice = { .archive = l->archive };
     struct arena *arena = arena_new(NULL);
     struct catalog catalog = { 0 };
-    int rc =
-        l->conn != NULL ? 0 : pg_open(&opts->target, &(struct pg_open_opts){ 0 }, &l->conn, err);
+    int rc = l->conn != NULL
+                 ? 0
+                 : pg_open(&opts->target, &(struct pg_open_opts){ .wires = &l->a->wires }, &l->conn,
+                           err);
     if (rc == 0)
         rc = catalog_read(l->conn, &opts->setup.rules, arena, &catalog, err);
     *needed = false;

@@ -65,7 +65,8 @@ base_connect(struct base *b, struct pgs_err *err)
     int rc = 0;
     count = count > BASE_WORKERS_MAX ? BASE_WORKERS_MAX : count;
     while (rc == 0 && b->worker_count < count) {
-        rc = pg_open(&opts->target, &(struct pg_open_opts){ 0 }, &b->workers[b->worker_count], err);
+        rc = pg_open(&opts->target, &(struct pg_open_opts){ .wires = &b->a->wires },
+                     &b->workers[b->worker_count], err);
         b->worker_count += rc == 0 ? 1 : 0;
     }
     return rc;

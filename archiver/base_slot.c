@@ -44,7 +44,8 @@ blockers_name(struct base *b, struct buf *names, struct pgs_err *err)
     struct arena *scratch = arena_new(NULL);
     struct blocker *blockers = NULL;
     size_t count = 0;
-    int rc = pg_open(&archiver_opts(b->a)->target, &(struct pg_open_opts){ 0 }, &c, err);
+    int rc = pg_open(&archiver_opts(b->a)->target, &(struct pg_open_opts){ .wires = &b->a->wires },
+                     &c, err);
     if (rc == 0)
         rc = blockers_read(c, scratch, &blockers, &count, err);
     for (size_t i = 0; rc == 0 && i < count; i++) {
@@ -101,8 +102,9 @@ base_slot_open(struct base *b, struct pgs_err *err)
     struct server_identity id;
     /* First of all: an era that begins meanwhile makes the base useless, not wrong. */
     uint32_t era = atomic_load(&b->a->era);
-    int rc = pg_open(&archiver_opts(b->a)->target, &(struct pg_open_opts){ .replication = true },
-                     &b->slot, err);
+    int rc = pg_open(&archiver_opts(b->a)->target,
+                     &(struct pg_open_opts){ .replication = true, .wires = &b->a->wires }, &b->slot,
+                     err);
     if (rc == 0)
         rc = replication_identify(b->slot, &id, err);
     if (rc < 0)

@@ -13,6 +13,7 @@
 #include "archiver/inbox.h"
 #include "core/queue.h"
 #include "pg/replication.h"
+#include "pg/wires.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -47,6 +48,7 @@ struct archiver {
     struct budget budget;
     struct publisher publisher;
     struct durable durable;
+    struct pg_wires wires; /* every connection to the server */
 
     pthread_mutex_t session_mutex; /* guards inbox, as a pointer */
     struct queue *inbox;           /* of the running session; NULL: there is none */
@@ -87,6 +89,9 @@ void archiver_alive(struct archiver *a);
 bool archiver_stop_overdue(struct archiver *a);
 /* Sleeps, in slices: a stop cuts it short. */
 void archiver_pause(struct archiver *a, long ms);
+/* Joins a thread that has been told to end. A server that does not answer must not keep it: after a
+ * while the connections are cut. */
+void archiver_join(struct archiver *a, pthread_t thread);
 /* Hands an item to the builder of the running session. false: still yours (no session, or no
  * room). */
 bool archiver_post(struct archiver *a, struct item *item);

@@ -35,7 +35,8 @@ keeper_connect(struct keeper *k, struct pgs_err *err)
     if (k->conn != NULL)
         return 0;
     k->polled = 0; /* it may be another server */
-    int rc = pg_open(&archiver_opts(k->a)->target, &(struct pg_open_opts){ 0 }, &k->conn, err);
+    int rc = pg_open(&archiver_opts(k->a)->target, &(struct pg_open_opts){ .wires = &k->a->wires },
+                     &k->conn, err);
     if (rc == 0)
         rc = pg_exec(k->conn, "LISTEN pgstrata_base", err);
     if (rc == 0)

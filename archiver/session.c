@@ -68,7 +68,10 @@ env_catalog(void *context, struct arena *arena, struct catalog *catalog, struct 
 {
     struct builder_context *c = context;
     const struct archiver_opts *opts = archiver_opts(c->a);
-    int rc = c->sql != NULL ? 0 : pg_open(&opts->target, &(struct pg_open_opts){ 0 }, &c->sql, err);
+    int rc =
+        c->sql != NULL
+            ? 0
+            : pg_open(&opts->target, &(struct pg_open_opts){ .wires = &c->a->wires }, &c->sql, err);
     if (rc == 0)
         rc = catalog_read(c->sql, &opts->setup.rules, arena, catalog, err);
     if (rc < 0) { /* the next look opens a new one */
@@ -192,7 +195,8 @@ builder_open(struct builder_context *c, struct pgs_err *err)
 {
     struct archiver *a = c->a;
     uint64_t xid = 0;
-    int rc = pg_open(&archiver_opts(a)->target, &(struct pg_open_opts){ 0 }, &c->sql, err);
+    int rc = pg_open(&archiver_opts(a)->target, &(struct pg_open_opts){ .wires = &a->wires },
+                     &c->sql, err);
     if (rc == 0)
         rc = xid_read(c->sql, &xid, err);
     if (rc < 0)
@@ -258,7 +262,7 @@ pipeline_run(struct builder_context *c, struct pg_conn *replication, struct pgs_
     else
         queue_abort(inbox);
     atomic_store(&a->session_over, rc < 0);
-    (void)pthread_join(builder, NULL);
+    archiver_join(a, builder);
     for (unsigned i = 0; i < count; i++)
         (void)pthread_join(flushers[i], NULL);
     inbox_set(a, NULL);

@@ -49,7 +49,7 @@ open_database(struct archiver *a, struct pgs_err *err)
 {
     struct pg_conn *c = NULL;
     struct findings findings = { 0 };
-    int rc = pg_open(&a->opts_first.target, &(struct pg_open_opts){ 0 }, &c, err);
+    int rc = pg_open(&a->opts_first.target, &(struct pg_open_opts){ .wires = &a->wires }, &c, err);
     if (rc == 0)
         rc = setup_check_server(c, a->arena, &findings, err);
     if (rc == 0)
@@ -407,7 +407,8 @@ start_session(struct archiver *a, struct pg_conn *replication, struct pgs_err *e
     struct server_identity id;
     int rc = replication_identify(replication, &id, err);
     if (rc == 0)
-        rc = pg_open(&archiver_opts(a)->target, &(struct pg_open_opts){ 0 }, &c, err);
+        rc = pg_open(&archiver_opts(a)->target, &(struct pg_open_opts){ .wires = &a->wires }, &c,
+                     err);
     if (rc == 0) {
         a->system_id = id.system_id;
         a->timeline = id.timeline;

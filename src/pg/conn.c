@@ -306,8 +306,10 @@ pg_open(const struct pg_target *target, const struct pg_open_opts *opts, struct 
             params_set(&p, "replication", "database");
         rc = connect_with(&p, c, err);
     }
-    if (rc == 0)
+    if (rc == 0) {
+        pg_wire_add(c, opts->wires);
         rc = pins_check(c, err);
+    }
     PQconninfoFree(parsed);
     buf_release(&options);
     if (rc < 0) {
@@ -323,6 +325,7 @@ pg_close(struct pg_conn *c)
 {
     if (c == NULL)
         return;
+    pg_wire_remove(c);
     PQfreemem(c->message);
     PQfinish(c->pq);
     free(c);

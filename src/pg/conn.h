@@ -22,6 +22,7 @@ struct pg_open_opts {
     const char *application_name; /* NULL: "pgstrata" */
     bool replication;             /* replication=database: for pg/replication.h */
     int connect_timeout_s;        /* 0: 10 */
+    struct pg_wires *wires;       /* pg/wires.h: another thread may cut it; NULL: none may */
 };
 
 /* A result table in text form; cells point into it. */

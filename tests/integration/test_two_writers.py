@@ -122,6 +122,24 @@ def test_a_stalled_writer_that_lost_its_connection_stops_too(serving: Sidecar, s
     assert_goes_on(second, school)
 
 
+def test_a_server_that_is_gone_without_a_word_does_not_keep_serve_from_stopping(
+        school: School, sidecar: Sidecar, folder: Path) -> None:
+    """It waits for an answer that never comes."""
+    place = folder / "wire"
+    place.mkdir()
+    with CuttingProxy(place, sidecar.cluster.port, sidecar.cluster.folder) as wire:
+        sidecar.start()
+        assert sidecar.terminate() == DONE
+        direct = sidecar.environment["PGSTRATA_DSN"]
+        sidecar.environment["PGSTRATA_DSN"] = direct.replace(str(sidecar.cluster.folder), str(place))
+        sidecar.start_serve()
+        sidecar.wait_ready()
+        wire.cut()
+        sidecar.signal(signal.SIGHUP)  # it looks at the catalog at once
+        wait_for("a question that gets no answer", wire.query_lost.is_set, 30, sidecar.log_tail)
+        assert sidecar.terminate(10) == DONE, sidecar.log_tail()
+
+
 # ---- a copy of the server ----
 
 @pytest.fixture

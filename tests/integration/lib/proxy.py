@@ -83,6 +83,7 @@ class CuttingProxy:
         self._sockets: list[socket.socket] = []
         self._servers: list[socket.socket] = []
         self._cut = threading.Event()
+        self.query_lost = threading.Event()  # a client asked something after the cut
         self._lock = threading.Lock()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(folder / f".s.PGSQL.{port}"))
@@ -120,6 +121,8 @@ class CuttingProxy:
     def _pass(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while piece := source.recv(PIECE_BYTES):
+                if self._cut.is_set() and piece[:1] in (b"Q", b"P"):
+                    self.query_lost.set()
                 target.sendall(piece)
         if not self._cut.is_set():
             for end in (source, target):
