@@ -141,6 +141,25 @@ unpack_zstd(struct part_codec *codec, struct slice frame, uint64_t raw_size, con
     return 0;
 }
 
+static bool
+has_key(const uint8_t *header)
+{
+    return (header[2] | header[3] | header[4] | header[5]) != 0;
+}
+
+static bool
+has_no_cipher(const uint8_t *header)
+{
+    return header[1] == 0 && !has_key(header);
+}
+
+/* Cipher and key both: one changed byte is damage, and never looks like encryption. */
+static bool
+is_encrypted(const uint8_t *header)
+{
+    return header[1] != 0 && has_key(header);
+}
+
 int
 part_unpack(struct part_codec *codec, struct slice stored, uint64_t raw_size, const char *what,
             struct buf *raw, struct pgs_err *err)
@@ -148,11 +167,10 @@ part_unpack(struct part_codec *codec, struct slice stored, uint64_t raw_size, co
     buf_reset(raw);
     if (stored.size <= PART_HEADER_BYTES || raw_size > PART_RAW_MAX)
         return damaged(what, "wrong size", err);
-    for (size_t i = 1; i < PART_HEADER_BYTES; i++) {
-        if (stored.data[i] != 0)
-            return err_set(err, PGS_E_REFUSED, "%s is encrypted: this version cannot read it",
-                           what);
-    }
+    if (is_encrypted(stored.data))
+        return err_set(err, PGS_E_REFUSED, "%s is encrypted: this version cannot read it", what);
+    if (!has_no_cipher(stored.data))
+        return damaged(what, "a cipher without a key, or a key without a cipher", err);
     struct slice payload =
         slice_of(stored.data + PART_HEADER_BYTES, stored.size - PART_HEADER_BYTES);
     switch (stored.data[0]) {
