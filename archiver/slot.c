@@ -21,7 +21,12 @@
  * every one of them, more than everything else together; so while rows flow we sleep a little
  * between reads. A Unix socket holds some 250 small rows: about a millisecond of decoding. */
 #define NAP_NS (300 * 1000)
-#define CHUNK_AGE_US (5 * 1000)
+/* On some machines, at some times, timers come a millisecond late. The socket is full by then, and
+ * server and sidecar work one after the other instead of side by side; so after a late nap rows are
+ * taken as they come, for a while. */
+#define NAP_LATE_NS (700 * 1000)
+#define NAPLESS_NS (50 * 1000 * 1000)
+#define CHUNK_AGE_MS 5
 /* A server that shuts down waits for our confirmation, and asks again after every answer; storage
  * that is down must not hold it up (DESIGN 4.12). A server that merely looks whether we live asks
  * once in a long while. */
@@ -34,6 +39,7 @@ struct slot {
     struct item *chunk;           /* being filled, or refused by the full queue */
     int64_t chunk_us;             /* when its first message came */
     unsigned taken;               /* messages since the last look at an empty socket */
+    int64_t napless_ns;           /* no naps until then, by the monotonic clock */
     struct replication_message m; /* read, and valid until the next read */
     bool holding;                 /* m waits for room */
     bool full;
@@ -139,21 +145,42 @@ message_take(struct slot *s)
     return true;
 }
 
+static int64_t
+monotonic_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Lets some rows come together. false: not now, naps come late. */
+static bool
+nap(struct slot *s)
+{
+    struct timespec length = { .tv_nsec = NAP_NS };
+    int64_t began = monotonic_ns();
+    if (began < s->napless_ns)
+        return false;
+    (void)nanosleep(&length, NULL);
+    int64_t ended = monotonic_ns();
+    if (ended - began > NAP_LATE_NS)
+        s->napless_ns = ended + NAPLESS_NS;
+    return true;
+}
+
 /* Nothing is there right now. */
 static int
 wait_for_more(struct slot *s, struct pgs_err *err)
 {
-    struct timespec nap = { .tv_nsec = NAP_NS };
     bool flows = s->taken > 0;
     s->taken = 0;
-    if (s->chunk != NULL && (!flows || clock_us() - s->chunk_us > CHUNK_AGE_US))
+    if (s->chunk != NULL && (!flows || clock_us() - s->chunk_us > CHUNK_AGE_MS * 1000))
         chunk_push(s);
     if (s->full)
         return 0;
-    if (!flows)
-        return replication_poll(s->c, s->a->wake_fd, POLL_MS, err);
-    (void)nanosleep(&nap, NULL);
-    return 0;
+    if (flows && nap(s))
+        return 0;
+    return replication_poll(s->c, s->a->wake_fd, s->chunk != NULL ? CHUNK_AGE_MS : POLL_MS, err);
 }
 
 /* Reads until nothing is there, the queue is full or the clock wants a look. */
