@@ -8,8 +8,11 @@
 #include <time.h>
 
 /* Between looks at the log: a flush takes a few milliseconds. */
-#define WAIT_FIRST_US 500
-#define WAIT_MAX_US 10000
+/* Between two looks for a barrier: an eighth of the wait so far, which is then the most that can be
+ * lost by looking too late. */
+#define WAIT_SHARE 8
+#define WAIT_MIN_US 500
+#define WAIT_MAX_US 200000
 
 int
 archive_open(struct store *store, const char *archive_id, struct archive **archive,
@@ -63,11 +66,20 @@ has_barrier(const struct log_entry *e, struct slice barrier)
     return false;
 }
 
+static void
+wait_pause(int64_t waited_us)
+{
+    int64_t us = waited_us / WAIT_SHARE;
+    us = us < WAIT_MIN_US ? WAIT_MIN_US : us > WAIT_MAX_US ? WAIT_MAX_US : us;
+    struct timespec pause = { .tv_nsec = (long)us * 1000 };
+    (void)nanosleep(&pause, NULL);
+}
+
 int
 archive_wait_barrier(struct archive *a, struct slice barrier, int64_t deadline_us,
                      struct pgs_err *err)
 {
-    long wait_us = WAIT_FIRST_US;
+    int64_t began_us = clock_us();
     size_t seen = 0;
     for (;;) {
         int rc = archive_refresh(a, err);
@@ -84,9 +96,7 @@ archive_wait_barrier(struct archive *a, struct slice barrier, int64_t deadline_u
                 err,
                 "is `pgstrata serve` running? `pgstrata status` tells; --timeout waits longer");
         }
-        struct timespec pause = { .tv_nsec = wait_us * 1000 };
-        (void)nanosleep(&pause, NULL);
-        wait_us = wait_us * 2 < WAIT_MAX_US ? wait_us * 2 : WAIT_MAX_US;
+        wait_pause(clock_us() - began_us);
     }
 }
 
