@@ -21,7 +21,7 @@ configure = cmake --preset $(1) --log-level=WARNING
 help:
 	@echo 'make demo              an accident in one of 50 tenants, and the way back, in two minutes'
 	@echo 'make test              all tests: style, unit, property, fuzz replay, sanitizers, integration'
-	@echo 'make test-full         the integration tests with their long campaigns'
+	@echo 'make test-full         the integration tests with their long campaigns; goes on where it was stopped'
 	@echo 'make bench             measure against the peers; BENCH=name for one of them'
 	@echo 'make build             build/release/pgstrata'
 	@echo 'make install           install it (PREFIX=/usr/local, DESTDIR=)'
@@ -71,7 +71,7 @@ test-integration: program
 
 .PHONY: test-full
 test-full: deps-test program
-	@PGSTRATA_BIN=$(RELEASE) $(PYTEST) tests/integration -m 'full or not full'
+	@PGSTRATA_BIN=$(RELEASE) $(PYTEST) tests/integration -m 'full or not full' --resume $(CURDIR)/build/test-full.passed
 
 .PHONY: demo
 demo: deps-demo program

@@ -16,6 +16,7 @@ from typing import Callable, Iterator
 import pytest
 
 from lib.cluster import Cluster
+from lib.resume import Resume
 from lib.school import School, create_school
 from lib.sidecar import Sidecar
 
@@ -23,6 +24,15 @@ from lib.sidecar import Sidecar
 SCRATCH_PATH_BYTES_MAX = 60
 
 _numbers = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--resume", metavar="FILE", type=Path, help="leave out what passed before, as FILE remembers")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.resume is not None:
+        config.pluginmanager.register(Resume(config.option.resume))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
