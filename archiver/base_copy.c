@@ -280,7 +280,7 @@ row_add(struct worker *w, const struct base_table *t, struct slice line, struct 
 {
     const struct relation *r = t->relation;
     struct slice *fields = arena_alloc_array(w->scratch, r->column_count + 1, sizeof(*fields));
-    struct slice tenant = SLICE_NULL;
+    struct slice tenant = r->tenant; /* a schema's; else the tenant column tells */
     int rc = copytext_split(line, r->column_count, fields, w->scratch, err);
     if (rc < 0)
         return rc;
@@ -293,7 +293,7 @@ row_add(struct worker *w, const struct base_table *t, struct slice line, struct 
         if ((int)i == r->tenant_column)
             tenant = fields[i];
     }
-    bool shared = r->route != ROUTE_COLUMN || tenant.data == NULL;
+    bool shared = tenant.data == NULL;
     struct run_id run = { { shared ? SCOPE_SHARED : SCOPE_TENANT,
                             shared ? slice_of("", 0) : tenant },
                           r->oid,

@@ -53,7 +53,7 @@ static uint32_t
 run_of(struct builder *b, const struct table *t, struct slice tenant)
 {
     if (t->relation->route != ROUTE_COLUMN || tenant.data == NULL)
-        return batch_run(b->batch, &t->shared_run);
+        return batch_run(b->batch, &t->fixed_run);
     struct run_id run = { { SCOPE_TENANT, tenant }, t->oid, t->shape_id };
     return batch_run(b->batch, &run);
 }

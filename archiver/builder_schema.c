@@ -90,7 +90,8 @@ adopt(struct builder *b, struct place p, const struct relation *r, pgs_lsn from,
 static bool
 is_kept(const struct relation *r)
 {
-    return r->covered && r->published && (r->route == ROUTE_COLUMN || r->route == ROUTE_SHARED);
+    return r->covered && r->published &&
+           (r->route == ROUTE_COLUMN || r->route == ROUTE_SHARED || r->route == ROUTE_SCHEMA);
 }
 
 static bool

@@ -46,7 +46,10 @@ tables_set(struct tables *t, const struct relation *r, pgs_lsn from)
         if (r->columns[i].key && (int)i > table->last_needed)
             table->last_needed = (int)i;
     }
-    table->shared_run = (struct run_id){ { SCOPE_SHARED, nothing }, table->oid, table->shape_id };
+    struct tenant owner = { SCOPE_SHARED, nothing };
+    if (r->route == ROUTE_SCHEMA)
+        owner = (struct tenant){ SCOPE_TENANT, table->relation->tenant };
+    table->fixed_run = (struct run_id){ owner, table->oid, table->shape_id };
     table->tombstone_run =
         (struct run_id){ { SCOPE_TOMBSTONES, nothing }, table->oid, table->shape_id };
     return table;

@@ -18,15 +18,16 @@ struct table {
     uint32_t oid;
     struct relation *relation;
     uint64_t shape_id;
-    int last_needed;      /* index of the last column that key or tenant need */
-    pgs_lsn from;         /* it has this shape since */
-    pgs_lsn agreed;       /* the latest position at which the server had the same */
-    pgs_lsn kept_from;    /* every change at or after it is archived; meaningful
+    int last_needed;         /* index of the last column that key or tenant need */
+    pgs_lsn from;            /* it has this shape since */
+    pgs_lsn agreed;          /* the latest position at which the server had the same */
+    pgs_lsn kept_from;       /* every change at or after it is archived; meaningful
                         while `archived` */
-    bool archived;        /* its changes are kept */
-    bool fresh;           /* made by the open transaction, and no version yet */
-    pgs_lsn broken_since; /* an open break of coverage; 0: none */
-    struct run_id shared_run, tombstone_run;
+    bool archived;           /* its changes are kept */
+    bool fresh;              /* made by the open transaction, and no version yet */
+    pgs_lsn broken_since;    /* an open break of coverage; 0: none */
+    struct run_id fixed_run; /* of rows that no tenant column sends elsewhere */
+    struct run_id tombstone_run;
     UT_hash_handle hh;
 };
 

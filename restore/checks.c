@@ -51,7 +51,7 @@ columns_staged(const struct foreign_key_check *fk, const struct relation *r, boo
 static bool
 refers_to_tenant(const struct foreign_key_check *fk, const struct plan_table *t)
 {
-    return fk->column_count == 1 &&
+    return fk->column_count == 1 && t->live->tenant_column >= 0 &&
            fk->columns[0].child_attnum == t->live->columns[t->live->tenant_column].attnum;
 }
 
@@ -270,8 +270,9 @@ sql_rows(struct buf *sql, const struct plan_table *t)
                " JOIN pg_temp.pgs_stage_%zu s ON s.ctid = d.stage JOIN ONLY %s l ON ",
                t->number, t->number, t->sql_name);
     stage_put_key_join(sql, t, "l", "s");
-    buf_printf(sql, " WHERE d.op IN ('I', 'U', 'R') AND l.%s = $1 AND ",
-               t->sql_columns[t->live->tenant_column]);
+    buf_put_str(sql, " WHERE d.op IN ('I', 'U', 'R') AND ");
+    live_put_tenant(sql, t, "l");
+    buf_put_str(sql, " AND ");
     live_put_row(sql, t, "l");
     buf_put_str(sql, "::record *= ");
     stage_put_row(sql, t, "s");
@@ -284,7 +285,8 @@ sql_rows(struct buf *sql, const struct plan_table *t)
         for (size_t i = 0; i < t->key_count; i++)
             buf_printf(sql, "l.%s %s d.k%zu AND ", t->sql_columns[t->key_columns[i]], t->equals[i],
                        i);
-        buf_printf(sql, "l.%s = $1))", t->sql_columns[t->live->tenant_column]);
+        live_put_tenant(sql, t, "l");
+        buf_put_str(sql, "))");
     }
     buf_printf(sql, ", %" PRIu64, diff_count(t));
 }

@@ -84,10 +84,9 @@ put_live(struct buf *sql, const struct plan_table *t)
     buf_put_str(sql, "(SELECT t.ctid AS place");
     for (size_t i = 0; i < t->live->column_count; i++)
         buf_printf(sql, ", t.%s AS v%zu", t->sql_columns[i], i);
-    /* Untyped on purpose: the parameter takes the column's type without its length, so that nothing
-     * is cut off, and the column's index serves. */
-    buf_printf(sql, " FROM ONLY %s t WHERE t.%s = $1)", t->sql_name,
-               t->sql_columns[t->live->tenant_column]);
+    buf_printf(sql, " FROM ONLY %s t WHERE ", t->sql_name);
+    live_put_tenant(sql, t, "t");
+    buf_put_u8(sql, ')');
 }
 
 /* "l.v0, l.v1" */
@@ -315,7 +314,7 @@ diff_check_owners(struct plan *plan, const struct plan_table *t, struct pgs_err 
 {
     struct pg_rows *rows = NULL;
     struct buf sql = { 0 };
-    if (!t->staged || t->inserted == 0 || t->live->tenant_in_key)
+    if (!t->staged || t->inserted == 0 || t->live->tenant_in_key || t->live->tenant_column < 0)
         return 0;
     buf_printf(&sql,
                "SELECT l.%s::text FROM pg_temp.pgs_diff_%zu d"

@@ -98,6 +98,11 @@ shape_difference(const struct relation *then, const struct relation *now, struct
             return;
         }
     }
+    if (then->route == ROUTE_SCHEMA && now->route == ROUTE_SCHEMA) {
+        buf_printf(out, "it was in tenant %.*s's schema and is in tenant %.*s's",
+                   SLICE_PRINT(then->tenant), SLICE_PRINT(now->tenant));
+        return;
+    }
     buf_printf(out, "its rows find their tenant in another way (%s, now %s)",
                route_name(then->route), route_name(now->route));
 }
@@ -248,8 +253,8 @@ route_concerns(const struct relation *r, const struct tenant *tenant)
 {
     switch (r->route) {
     case ROUTE_COLUMN:
-    case ROUTE_PARENT:
-    case ROUTE_SCHEMA: return tenant->scope == SCOPE_TENANT;
+    case ROUTE_PARENT: return tenant->scope == SCOPE_TENANT;
+    case ROUTE_SCHEMA: return tenant->scope == SCOPE_TENANT && slice_equal(r->tenant, tenant->key);
     case ROUTE_SHARED: return tenant->scope == SCOPE_SHARED;
     case ROUTE_EXCLUDED: return false;
     }
@@ -288,6 +293,7 @@ check_live_table(struct builder *b, const struct relation *live, bool lasting)
         !selection_keeps(&b->opts->selection, live->schema, live->name))
         return;
     bool published = live->published || b->session->env->rules.publication == NULL;
+    const struct archive_table *then = archived_by_oid(b, live->oid);
     if (lasting != (!live->covered || !published))
         return;
     if (!live->covered)
@@ -295,8 +301,11 @@ check_live_table(struct builder *b, const struct relation *live, bool lasting)
     else if (!published)
         note_uncovered(b, live, slice_str("not in the publication"),
                        slice_str("`pgstrata doctor --fix` publishes it"));
-    else if (archived_by_oid(b, live->oid) == NULL)
+    else if (then == NULL)
         note_uncovered(b, live, slice_str("created after that moment"),
+                       slice_str("leave it out with --exclude-tables"));
+    else if (live->route == ROUTE_SCHEMA && !route_concerns(then->relation, &b->plan->tenant))
+        note_uncovered(b, live, slice_str("not this tenant's at that moment"),
                        slice_str("leave it out with --exclude-tables"));
 }
 
@@ -369,12 +378,15 @@ check_tenant(struct builder *b, struct pgs_err *err)
     struct pg_rows *rows = NULL;
     struct buf sql = { 0 };
     const struct relation *tenants = NULL;
+    bool has_schema = false; /* with tables, though without a row as yet */
     int rc = tenant_check(b->session->archive, &plan->tenant, &unknown);
     for (size_t i = 0; i < plan->catalog.count; i++) {
-        if (plan->catalog.relations[i]->is_tenants_table)
-            tenants = plan->catalog.relations[i];
+        const struct relation *r = plan->catalog.relations[i];
+        if (r->is_tenants_table)
+            tenants = r;
+        has_schema = has_schema || (r->route == ROUTE_SCHEMA && route_concerns(r, &plan->tenant));
     }
-    if (rc == 0)
+    if (rc == 0 || (unknown.kind == PGS_E_NOT_FOUND && has_schema))
         return 0;
     *err = unknown;
     if (unknown.kind != PGS_E_NOT_FOUND || tenants == NULL || tenants->tenant_column < 0)

@@ -104,6 +104,17 @@ live_put_row(struct buf *sql, const struct plan_table *t, const char *alias)
 }
 
 void
+live_put_tenant(struct buf *sql, const struct plan_table *t, const char *alias)
+{
+    /* Untyped where there is a column: the parameter takes its type without the length, so that
+     * nothing is cut off, and the column's index serves. */
+    if (t->live->tenant_column >= 0)
+        buf_printf(sql, "%s.%s = $1", alias, t->sql_columns[t->live->tenant_column]);
+    else
+        buf_put_str(sql, "$1::text IS NOT NULL");
+}
+
+void
 stage_put_key_join(struct buf *sql, const struct plan_table *t, const char *live, const char *stage)
 {
     for (size_t i = 0; i < t->key_count; i++)

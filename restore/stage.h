@@ -25,6 +25,8 @@ void stage_put_row(struct buf *sql, const struct plan_table *t, const char *alia
 /* The same of the live table: ROW(l."a", l."b"). */
 void live_put_row(struct buf *sql, const struct plan_table *t, const char *alias);
 /* l."a" OPERATOR(=) s.c0 AND ...: the keys are equal. */
+/* That a live row is the tenant's, $1 being the tenant: always so in the tenant's own schema. */
+void live_put_tenant(struct buf *sql, const struct plan_table *t, const char *alias);
 void stage_put_key_join(struct buf *sql, const struct plan_table *t, const char *live,
                         const char *stage);
 

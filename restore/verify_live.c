@@ -75,12 +75,19 @@ slice_order(const void *a, const void *b)
     return slice_compare(*(const struct slice *)a, *(const struct slice *)b);
 }
 
+/* Whose row it is; SLICE_NULL: nobody's. */
+static struct slice
+tenant_of_row(const struct relation *r, const struct slice *fields)
+{
+    return r->tenant_column < 0 ? r->tenant : fields[r->tenant_column];
+}
+
 /* The tenant's sums; NULL: the archive does not know the tenant. */
 static struct sums *
 live_slot(const struct comparison *c, const struct relation *r, const struct slice *fields,
           struct table_sums *sums)
 {
-    struct slice tenant = r->tenant_column < 0 ? SLICE_NULL : fields[r->tenant_column];
+    struct slice tenant = tenant_of_row(r, fields);
     if (tenant.data == NULL)
         return &sums->live[c->tenant_count];
     const struct slice *found =
@@ -99,7 +106,7 @@ live_row(const struct comparison *c, const struct relation *r, struct slice line
     struct sums *slot = live_slot(c, r, fields, sums);
     if (slot == NULL) {
         if (sums->unknown_rows++ == 0)
-            sums->unknown = arena_dup(c->arena, fields[r->tenant_column]);
+            sums->unknown = arena_dup(c->arena, tenant_of_row(r, fields));
         return 0;
     }
     buf_reset(image);
@@ -122,7 +129,7 @@ live_sql(const struct comparison *c, const struct relation *r, struct buf *sql, 
     buf_put_str(sql, " FROM ONLY ");
     if (rc == 0)
         rc = quote_qualified(conn, sql, r->schema, r->name, err);
-    if (rc == 0 && c->tenant != NULL) {
+    if (rc == 0 && c->tenant != NULL && r->tenant_column >= 0) {
         buf_put_str(sql, " WHERE ");
         rc = quote_ident(conn, sql, r->columns[r->tenant_column].name, err);
         buf_put_str(sql, " = ");
@@ -179,6 +186,13 @@ archive_read(const struct comparison *c, const struct coverage *coverage, uint32
     return rc < 0 ? rc : 0;
 }
 
+/* Whether the table can have rows of this tenant. */
+static bool
+may_hold(const struct relation *r, struct slice tenant)
+{
+    return r->route == ROUTE_COLUMN || (r->route == ROUTE_SCHEMA && slice_equal(r->tenant, tenant));
+}
+
 static int
 archive_read_all(const struct comparison *c, const struct relation *r, struct table_sums *sums,
                  struct pgs_err *err)
@@ -188,7 +202,9 @@ archive_read_all(const struct comparison *c, const struct relation *r, struct ta
     int rc = archive_coverage(c->session->archive, r->oid, c->cut, c->cut, &coverage, err);
     if (rc == 0 && c->tenant == NULL)
         rc = archive_read(c, &coverage, r->oid, &shared, &sums->archived[c->tenant_count], err);
-    for (size_t i = 0; rc == 0 && r->route == ROUTE_COLUMN && i < c->tenant_count; i++) {
+    for (size_t i = 0; rc == 0 && i < c->tenant_count; i++) {
+        if (!may_hold(r, c->tenants[i]))
+            continue;
         struct tenant tenant = { .scope = SCOPE_TENANT, .key = c->tenants[i] };
         rc = archive_read(c, &coverage, r->oid, &tenant, &sums->archived[i], err);
     }
@@ -273,7 +289,8 @@ compare_all(struct comparison *c, struct pgs_err *err)
     }
     for (size_t i = 0; rc == 0 && i < catalog.count; i++) {
         const struct relation *r = catalog.relations[i];
-        bool concerns = r->route == ROUTE_COLUMN || (c->tenant == NULL && r->route == ROUTE_SHARED);
+        bool concerns = c->tenant != NULL ? may_hold(r, slice_str(c->tenant))
+                                          : r->route != ROUTE_EXCLUDED && r->route != ROUTE_PARENT;
         if (r->covered && r->published && concerns)
             rc = compare_table(c, r, err);
     }

@@ -8,7 +8,8 @@ CREATE TABLE pgstrata.migrations (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
--- archive_id, and the rules by which the triggers find tenants: tenant_table, tenant_column, routes
+-- archive_id, and the rules by which the triggers find tenants: tenant_table, tenant_column,
+-- tenant_schemas (a pattern of schema names, with a star for the tenant; empty: none), routes
 -- ({"schema.table": {"route": ..., "column": ...}}).
 CREATE TABLE pgstrata.settings (
     name text PRIMARY KEY,

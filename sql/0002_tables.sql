@@ -67,6 +67,28 @@ LANGUAGE sql STABLE AS $$
     AND k.confrelid = pgstrata.tenants_table() AND k.confkey[1] = pgstrata.tenants_key()
 $$;
 
+-- The tenant whose schema the table is in, by the configured pattern; NULL: nobody's.
+CREATE FUNCTION pgstrata.schema_tenant(relation oid) RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT substr(n.nspname, length(p.head) + 1, length(n.nspname) - length(p.head) - length(p.tail))
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN (SELECT split_part(s, '*', 1), split_part(s, '*', 2)
+                FROM pgstrata.setting('tenant_schemas') s WHERE s <> '') p (head, tail)
+    WHERE c.oid = relation AND n.nspname NOT IN ('public', 'pgstrata', 'information_schema')
+    AND n.nspname !~ '^pg_' AND length(n.nspname) > length(p.head) + length(p.tail)
+    AND starts_with(n.nspname, p.head) AND right(n.nspname, length(p.tail)) = p.tail
+$$;
+
+-- Whether all its rows are one tenant's: the route `schema`.
+CREATE FUNCTION pgstrata.is_tenants_own(relation oid) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT NOT pgstrata.is_own(relation) AND CASE
+        WHEN pgstrata.configured(relation, 'route') IS NOT NULL
+            THEN pgstrata.configured(relation, 'route') = 'schema'
+        ELSE relation IS DISTINCT FROM pgstrata.tenants_table()
+            AND pgstrata.schema_tenant(relation) IS NOT NULL END
+$$;
+
 -- The column that names the tenant, as catalog_decide finds it; NULL: none.
 CREATE FUNCTION pgstrata.tenant_column(relation oid) RETURNS name
 LANGUAGE sql STABLE AS $$
@@ -76,6 +98,7 @@ LANGUAGE sql STABLE AS $$
         WHEN relation = pgstrata.tenants_table() THEN
             (SELECT k.attname FROM pgstrata.key_columns(relation) k
              WHERE k.attnum = pgstrata.tenants_key())
+        WHEN pgstrata.is_tenants_own(relation) THEN NULL
         ELSE coalesce(
             (SELECT a.attname FROM pg_catalog.pg_attribute a
              WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
@@ -95,7 +118,7 @@ LANGUAGE sql STABLE AS $$
         SELECT up.via, k.confrelid FROM up
         JOIN pg_catalog.pg_constraint k ON k.conrelid = up.at AND k.contype = 'f'
         WHERE pgstrata.tenant_column(up.at) IS NULL
-        AND pgstrata.configured(up.at, 'route') IS NULL
+        AND pgstrata.configured(up.at, 'route') IS NULL AND NOT pgstrata.is_tenants_own(up.at)
     )
     SELECT min(c.relname) FROM up JOIN pg_catalog.pg_class c ON c.oid = up.via
     WHERE pgstrata.tenant_column(up.at) IS NOT NULL

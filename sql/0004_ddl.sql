@@ -25,9 +25,11 @@ LANGUAGE sql STABLE AS $$
     SELECT pgstrata.is_usable(relation) AND NOT pgstrata.is_own(relation)
         AND CASE pgstrata.configured(relation, 'route')
             WHEN 'shared' THEN true
+            WHEN 'schema' THEN true
             WHEN 'column' THEN pgstrata.tenant_column(relation) IS NOT NULL
             ELSE pgstrata.configured(relation, 'route') IS NULL
                 AND (pgstrata.tenant_column(relation) IS NOT NULL
+                     OR pgstrata.is_tenants_own(relation)
                      OR cardinality(pgstrata.tenant_fks(relation)) = 0
                         AND pgstrata.tenant_parent(relation) IS NULL
                         AND relation IS DISTINCT FROM pgstrata.tenants_table()) END

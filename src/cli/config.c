@@ -18,7 +18,8 @@ enum key_type {
     KEY_BOOL,
     KEY_LOG_FORMAT,
     KEY_LOG_LEVEL,
-    KEY_LATER, /* documented, not in this version: refused rather than silently ignored */
+    KEY_PATTERN, /* of schema names, with one star for the tenant */
+    KEY_LATER,   /* documented, not in this version: refused rather than silently ignored */
 };
 
 struct key {
@@ -55,6 +56,7 @@ static const struct key keys[] = {
     { "PGSTRATA_BASE_INTERVAL", KEY_DURATION, "0" },
     { "PGSTRATA_TENANT_TABLE", KEY_TEXT, "tenants" },
     { "PGSTRATA_TENANT_COLUMN", KEY_TEXT, "tenant_id" },
+    { "PGSTRATA_TENANT_SCHEMAS", KEY_PATTERN, NULL },
     { "PGSTRATA_SLOT", KEY_TEXT, NULL },
     { "PGSTRATA_CONFIG", KEY_TEXT, NULL },
     { "PGSTRATA_LOG_FORMAT", KEY_LOG_FORMAT, "text" },
@@ -139,6 +141,16 @@ log_level_parse(const char *text, enum diag_level *level, struct pgs_err *err)
     return err_set(err, PGS_E_USAGE, "\"%s\" is none of error, warn, info, debug", text);
 }
 
+static int
+pattern_parse(const char *text, struct pgs_err *err)
+{
+    const char *star = strchr(text, '*');
+    if (star != NULL && strchr(star + 1, '*') == NULL)
+        return 0;
+    (void)err_set(err, PGS_E_USAGE, "\"%s\" is no pattern with one star", text);
+    return err_hint(err, "the star stands for the tenant, as in app_*");
+}
+
 /* A documented key of a later version: only the value that asks for nothing is accepted. */
 static int
 later_check(const char *name, const char *text, struct pgs_err *err)
@@ -168,6 +180,7 @@ value_check(const struct key *key, const char *text, struct pgs_err *err)
     case KEY_BOOL: rc = bool_parse(text, &flag, err); break;
     case KEY_LOG_FORMAT: rc = log_format_parse(text, &format, err); break;
     case KEY_LOG_LEVEL: rc = log_level_parse(text, &level, err); break;
+    case KEY_PATTERN: rc = pattern_parse(text, err); break;
     case KEY_LATER: return later_check(key->name, text, err);
     }
     return rc < 0 ? err_doing(err, "use %s", key->name) : 0;
@@ -289,7 +302,7 @@ file_key_read(const char *name, json_t *value, struct arena *arena, struct value
 }
 
 /* The file holds a JSON object: any key of the environment, and "routes": {"schema.table":
- * {"route": "column" | "shared" | "excluded", "column": "..."}}. */
+ * {"route": "column" | "schema" | "shared" | "excluded", "column": "..."}}. */
 static int
 file_read(const char *path, struct arena *arena, struct values *values, struct catalog_rules *rules,
           struct pgs_err *err)
@@ -382,6 +395,7 @@ config_fill(const struct values *v, struct config *c, struct pgs_err *err)
     c->slot = value_of(v, "PGSTRATA_SLOT");
     c->rules.tenant_table = value_of(v, "PGSTRATA_TENANT_TABLE");
     c->rules.tenant_column = value_of(v, "PGSTRATA_TENANT_COLUMN");
+    c->rules.tenant_schemas = value_of(v, "PGSTRATA_TENANT_SCHEMAS");
     c->rules.publication = "pgstrata";
     return 0;
 }

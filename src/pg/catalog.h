@@ -17,7 +17,10 @@ struct route_override {
 struct catalog_rules {
     const char *tenant_table;  /* "tenants" or "schema.tenants" */
     const char *tenant_column; /* "tenant_id" */
-    const char *publication;   /* to fill relation.published */
+    /* "app_*": a schema of that name is one tenant's, whose key is what the star stands for. NULL:
+     * no schema is. */
+    const char *tenant_schemas;
+    const char *publication; /* to fill relation.published */
     const struct route_override *overrides;
     size_t override_count;
 };
@@ -29,6 +32,10 @@ struct catalog {
     bool tenants_found;
     struct slice tenants_type; /* format_type of the tenants table's key; empty if not found */
 };
+
+/* The tenant whose schema this is by the rules' pattern, pointing into `schema`; SLICE_NULL: nobody's.
+ * PostgreSQL's own schemas, ours and `public` are never a tenant's. */
+struct slice catalog_schema_tenant(const struct catalog_rules *rules, struct slice schema);
 
 /* Decides route, tenant column, coverage and their reasons from the facts in *r and the rules.
  * Pure; text it makes lives in `arena`, or is a constant. The same facts and rules give the same

@@ -38,6 +38,33 @@ override_of(const struct catalog_rules *rules, struct arena *arena, const struct
     return NULL;
 }
 
+static bool
+slice_starts(struct slice s, const char *text, size_t size)
+{
+    return s.size >= size && memcmp(s.data, text, size) == 0;
+}
+
+static bool
+is_nobodys_schema(struct slice schema)
+{
+    return slice_is(schema, "public") || slice_is(schema, "pgstrata") ||
+           slice_is(schema, "information_schema") || slice_starts(schema, "pg_", 3);
+}
+
+struct slice
+catalog_schema_tenant(const struct catalog_rules *rules, struct slice schema)
+{
+    const char *pattern = rules->tenant_schemas;
+    const char *star = pattern != NULL ? strchr(pattern, '*') : NULL;
+    if (star == NULL || is_nobodys_schema(schema))
+        return SLICE_NULL;
+    size_t head = (size_t)(star - pattern), tail = strlen(star + 1);
+    if (schema.size <= head + tail || !slice_starts(schema, pattern, head) ||
+        memcmp(schema.data + schema.size - tail, star + 1, tail) != 0)
+        return SLICE_NULL;
+    return slice_of(schema.data + head, schema.size - head - tail);
+}
+
 static int
 column_index(const struct relation *r, struct slice name)
 {
@@ -76,7 +103,25 @@ route_set(struct relation *r, enum route route, int tenant_column, const char *r
 {
     r->route = route;
     r->tenant_column = tenant_column;
+    r->tenant = SLICE_NULL;
     r->route_reason = slice_str(reason);
+}
+
+static void
+route_schema(struct arena *arena, struct relation *r, struct slice tenant, const char *reason)
+{
+    route_set(r, ROUTE_SCHEMA, -1, reason);
+    r->tenant = arena_dup(arena, tenant);
+}
+
+/* What the configuration says of this very table, other than its tenant column. */
+static void
+decide_as_told(struct arena *arena, struct relation *r, enum route route, struct slice owner)
+{
+    if (route == ROUTE_SCHEMA)
+        route_schema(arena, r, owner.data != NULL ? owner : r->schema, "configured");
+    else
+        route_set(r, route, -1, "configured");
 }
 
 /* By foreign keys, where neither configuration nor name says anything. */
@@ -102,15 +147,18 @@ decide_route(const struct catalog_rules *rules, struct arena *arena, struct rela
     const struct route_override *o = override_of(rules, arena, r);
     struct slice wanted =
         slice_str(o != NULL && o->column != NULL ? o->column : rules->tenant_column);
+    struct slice owner = catalog_schema_tenant(rules, r->schema);
     int by_name = column_index(r, wanted);
     r->is_tenants_table = false;
     if (is_own_table(r)) {
         route_set(r, ROUTE_EXCLUDED, -1, "pgstrata's own");
     } else if (o != NULL && o->route != ROUTE_COLUMN) {
-        route_set(r, o->route, -1, "configured");
+        decide_as_told(arena, r, o->route, owner);
     } else if (r->is_tenants_fact) {
         r->is_tenants_table = true;
         route_set(r, ROUTE_COLUMN, relation_only_key(r), "the tenants table");
+    } else if (o == NULL && owner.data != NULL) {
+        route_schema(arena, r, owner, arena_printf(arena, "schema %.*s", SLICE_PRINT(r->schema)));
     } else if (by_name >= 0 || is_generated(r, wanted)) {
         route_set(r, ROUTE_COLUMN, by_name,
                   arena_printf(arena, "column %.*s", SLICE_PRINT(wanted)));
@@ -188,7 +236,7 @@ uncover_route(struct arena *arena, struct relation *r)
         "give it the tenant column, or in the configuration: \"routes\": {\"%s\": {\"route\": "
         "\"shared\"}}, or \"excluded\"",
         plain_name(arena, r));
-    if (r->route == ROUTE_PARENT && r->tenant_parent.data != NULL)
+    if (r->tenant_parent.data != NULL)
         uncover(r,
                 arena_printf(arena,
                              "its rows find their tenant through %.*s: parent routes are not yet "
@@ -196,8 +244,7 @@ uncover_route(struct arena *arena, struct relation *r)
                              SLICE_PRINT(r->tenant_parent)),
                 fix);
     else
-        uncover(r, arena_printf(arena, "%s routes are not yet archived", route_name(r->route)),
-                fix);
+        uncover(r, "parent routes are not yet archived", fix);
 }
 
 static bool
@@ -217,7 +264,7 @@ decide_coverage(struct arena *arena, struct relation *r)
     r->why_not = r->fix = SLICE_NULL;
     if (r->route == ROUTE_EXCLUDED)
         uncover(r, "excluded", "");
-    else if (r->route == ROUTE_SCHEMA || r->route == ROUTE_PARENT)
+    else if (r->route == ROUTE_PARENT)
         uncover_route(arena, r);
     else if (r->unlogged)
         uncover(r, "unlogged tables leave no trace in the WAL", alter(arena, r, "SET LOGGED"));

@@ -41,8 +41,8 @@ route_parse(const char *text, enum route *route, struct pgs_err *err)
 }
 
 /* Canonical encoding: route name, tenant column's attnum (0: none), column count, then per column
- * attnum, name, type oid, typmod, key flag; numbers big-endian, text with a 32-bit size in
- * front. */
+ * attnum, name, type oid, typmod, key flag; with a schema route the tenant behind them. Numbers are
+ * big-endian, text has a 32-bit size in front. */
 uint64_t
 relation_shape_id(const struct relation *r)
 {
@@ -61,6 +61,10 @@ relation_shape_id(const struct relation *r)
         buf_put_be32(&b, (uint32_t)c->typmod);
         buf_put_u8(&b, c->key ? 1 : 0);
     }
+    if (r->route == ROUTE_SCHEMA) {
+        buf_put_be32(&b, (uint32_t)r->tenant.size);
+        buf_put_slice(&b, r->tenant);
+    }
     SHA256(b.data, b.size, digest);
     buf_release(&b);
     uint64_t id = 0;
@@ -73,6 +77,8 @@ bool
 relation_matches(const struct relation *known, const struct relation *message)
 {
     if (known->column_count != message->column_count || known->oid != message->oid)
+        return false;
+    if (known->route == ROUTE_SCHEMA && !slice_equal(known->schema, message->schema))
         return false;
     for (size_t i = 0; i < known->column_count; i++) {
         const struct column *a = &known->columns[i], *b = &message->columns[i];
@@ -93,6 +99,7 @@ relation_dup(struct arena *arena, const struct relation *r)
     copy->schema = arena_dup(arena, r->schema);
     copy->name = arena_dup(arena, r->name);
     copy->route_reason = arena_dup(arena, r->route_reason);
+    copy->tenant = arena_dup(arena, r->tenant);
     copy->why_not = arena_dup(arena, r->why_not);
     copy->fix = arena_dup(arena, r->fix);
     copy->tenant_fk = arena_dup(arena, r->tenant_fk);
@@ -150,6 +157,8 @@ relation_to_json(const struct relation *r, struct buf *out)
                   (int)r->tenant_fk_ambiguous, "tenant_parent", json_text(r->tenant_parent),
                   "unlogged", (int)r->unlogged, "key_unusable", (int)r->key_unusable, "published",
                   (int)r->published, "generated", generated, "columns", columns);
+    if (r->tenant.data != NULL)
+        json_object_set_new(root, "tenant", json_text(r->tenant));
     char *text = json_dumps(root, JSON_COMPACT | JSON_ENSURE_ASCII);
     pgs_assert(text != NULL);
     buf_put_str(out, text);
@@ -258,7 +267,7 @@ generated_parse(json_t *array, struct arena *arena, struct relation *r)
     return true;
 }
 
-/* Route and tenant column are absent in messages made inside the database: catalog_decide fills
+/* Route, tenant column and tenant are absent in messages made inside the database: catalog_decide fills
  * them. */
 static bool
 route_part_parse(json_t *root, struct arena *arena, struct relation *r)
@@ -268,7 +277,9 @@ route_part_parse(json_t *root, struct arena *arena, struct relation *r)
     r->tenant_column = -1;
     if (!optional_of(root, "route", arena, &route) ||
         route_parse(arena_slice_str(arena, route), &r->route, &ignored) < 0 ||
-        !optional_of(root, "tenant_column", arena, &tenant))
+        !optional_of(root, "tenant_column", arena, &tenant) ||
+        !optional_of(root, "tenant", arena, &r->tenant) ||
+        (r->route == ROUTE_SCHEMA) != (r->tenant.size > 0))
         return false;
     for (size_t i = 0; tenant.data != NULL && i < r->column_count; i++) {
         if (slice_equal(r->columns[i].name, tenant)) {

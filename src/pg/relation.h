@@ -13,7 +13,7 @@ enum route {
     ROUTE_SHARED,   /* reference table: tenant `_shared` */
     ROUTE_EXCLUDED, /* not archived */
     ROUTE_PARENT,   /* by foreign key to a row that has a tenant: recognised, not yet archived */
-    ROUTE_SCHEMA,   /* one schema per tenant: recognised, not yet archived */
+    ROUTE_SCHEMA,   /* the schema is one tenant's: every row is relation.tenant's */
 };
 const char *route_name(enum route route);
 PGS_CHECKED int route_parse(const char *text, enum route *route, struct pgs_err *err);
@@ -37,6 +37,7 @@ struct relation {
     enum route route;
     struct slice route_reason; /* "column tenant_id", "no tenant column", "configured" */
     int tenant_column;         /* index into columns, -1: none */
+    struct slice tenant;       /* ROUTE_SCHEMA: whose rows these all are; else SLICE_NULL */
     bool is_tenants_table;     /* the table whose key is the tenant */
     bool covered;              /* changes can be archived and restored exactly */
     struct slice why_not;      /* !covered: the reason, one sentence */
@@ -67,13 +68,13 @@ struct relation {
     struct slice candidate_index; /* a unique index that could be the identity, or SLICE_NULL */
 };
 
-/* Names the shape of a relation: same columns (attnum, name, type, typmod, key), route and tenant
- * column give the same number, on any machine. Not the table's own name: a rename changes no row.
+/* Names the shape of a relation: same columns (attnum, name, type, typmod, key), route, tenant
+ * column and, with ROUTE_SCHEMA, tenant give the same number, on any machine. Not the table's own name: a rename changes no row.
  * First 8 bytes, big-endian, of SHA-256 over a canonical encoding (docs/format.md). */
 uint64_t relation_shape_id(const struct relation *r);
 
 /* Same published columns as seen in a Relation message (names, types, key flags; attnums
- * ignored). */
+ * ignored), and the same schema where that is what names the tenant. */
 bool relation_matches(const struct relation *known, const struct relation *message);
 
 struct relation *relation_dup(struct arena *arena, const struct relation *r);
@@ -81,7 +82,7 @@ struct relation *relation_dup(struct arena *arena, const struct relation *r);
 /* JSON object of a relation, ASCII only (DDL messages, log entries):
  *
  *   {"oid": n, "schema": "...", "name": "...", "identity": "d|n|f|i", "route": "...",
- *    "tenant_column": "..."|null, "tenants_table": bool, "tenant_fk": "..."|null,
+ *    "tenant_column": "..."|null, "tenant": "..." (schema routes only), "tenants_table": bool, "tenant_fk": "..."|null,
  *    "tenant_fk_ambiguous": bool, "tenant_parent": "..."|null, "unlogged": bool,
  *    "key_unusable": bool, "published": bool, "generated": ["..."],
  *    "columns": [{"name": "...", "attnum": n, "type": oid, "typmod": n, "type_name": "...",
@@ -89,8 +90,8 @@ struct relation *relation_dup(struct arena *arena, const struct relation *r);
  *                 "collation": "..."|null}]}
  *
  * All facts of catalog_decide are in it, so that deciding again gives the same. In messages made
- * inside the database (sql/0002_tables.sql) route and tenant_column are absent: catalog_decide
- * fills them. Facts that are absent are false or NULL. Parsing checks everything; PGS_E_CORRUPT. */
+ * inside the database (sql/0002_tables.sql) route, tenant_column and tenant are absent:
+ * catalog_decide fills them. Facts that are absent are false or NULL. Parsing checks everything; PGS_E_CORRUPT. */
 void relation_to_json(const struct relation *r, struct buf *out);
 PGS_CHECKED int relation_from_json(struct slice json, struct arena *arena, struct relation **r,
                                    struct pgs_err *err);

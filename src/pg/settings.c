@@ -95,6 +95,9 @@ setup_settings(struct pg_conn *c, const struct catalog_rules *rules, struct buf 
     if (rc == 0)
         rc = put_if_other(c, "tenant_column", rules->tenant_column, script, err);
     if (rc == 0)
+        rc = put_if_other(c, "tenant_schemas",
+                          rules->tenant_schemas != NULL ? rules->tenant_schemas : "", script, err);
+    if (rc == 0)
         rc = put_if_other(c, "routes", routes, script, err);
     if (rc == 0)
         rc = settings_get(c, "archive_id", scratch, &id, err);

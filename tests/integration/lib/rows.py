@@ -40,17 +40,24 @@ class Table:
     schema: str
     name: str
     columns: tuple[str, ...]  # stored ones, in order
-    tenant_column: str | None  # None: shared
+    tenant_column: str | None  # None: shared, unless `owner` says otherwise
+    owner: str | None = None  # the tenant whose schema it is in: all its rows are that tenant's
 
     @property
     def full_name(self) -> str:
         return f"{self.schema}.{self.name}"
 
+    def concerns(self, tenant: str) -> bool:
+        """Whether the tenant (or `_shared`) can have rows in it."""
+        if self.owner is not None:
+            return tenant == self.owner
+        return (self.tenant_column is None) == (tenant == SHARED)
+
 
 def tables_of(cur: psycopg2.extensions.cursor, tenant_column: str = "tenant_id",
-              tenants: str = "tenants") -> list[Table]:
+              tenants: str = "tenants", tenant_schemas: str | None = None) -> list[Table]:
     """All ordinary tables and leaf partitions outside system schemas and pgstrata's own, with how their
-    rows find their tenant."""
+    rows find their tenant. `tenant_schemas` is the prefix of schemas that are a tenant's each."""
     cur.execute(
         """
         SELECT n.nspname, c.relname,
@@ -65,7 +72,8 @@ def tables_of(cur: psycopg2.extensions.cursor, tenant_column: str = "tenant_id",
     answer = []
     for schema, name, columns in cur.fetchall():
         key = tenant_column if tenant_column in columns else "id" if name == tenants else None
-        answer.append(Table(schema, name, tuple(columns), key))
+        owner = schema.removeprefix(tenant_schemas) if tenant_schemas and schema.startswith(tenant_schemas) else None
+        answer.append(Table(schema, name, tuple(columns), None if owner else key, owner))
     return answer
 
 
@@ -89,7 +97,7 @@ def read_all(cur: psycopg2.extensions.cursor, tables: Sequence[Table], tenants: 
     answer: dict[str, Rows] = {tenant: {} for tenant in tenants}
     for table in tables:
         for tenant, rows in answer.items():
-            if (table.tenant_column is None) == (tenant == SHARED):
+            if table.concerns(tenant):
                 rows[table.full_name] = []
         columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
         out = StringIO()
@@ -98,7 +106,7 @@ def read_all(cur: psycopg2.extensions.cursor, tables: Sequence[Table], tenants: 
                 columns, sql.Identifier(table.schema, table.name)).as_string(cur), out)
         for line in out.getvalue().split("\n")[:-1]:
             row = dict(zip(table.columns, parse_copy_line(line), strict=True))
-            tenant = SHARED if table.tenant_column is None else row[table.tenant_column]
+            tenant = table.owner or (SHARED if table.tenant_column is None else row[table.tenant_column])
             if tenant in answer:
                 answer[tenant][table.full_name].append(row)
     return answer

@@ -145,7 +145,7 @@ class Sidecar:
         words = target.export_words() if target is not None else []
         words += ["--tables", ",".join(only)] if only else []
         self.ok("export", "-t", tenant, *words, "--format", "jsonl", "-o", str(folder))
-        known = {table.full_name for table in tables if (table.tenant_column is None) == (tenant == SHARED)}
+        known = {table.full_name for table in tables if table.concerns(tenant)}
         written = {file.name.removesuffix(".jsonl"): read_jsonl(file) for file in folder.glob("*.jsonl")}
         strange = {name for name, rows in written.items() if rows and name not in known}
         assert not strange, f"export of {tenant} wrote tables that are not its own: {sorted(strange)}"

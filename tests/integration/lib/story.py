@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Mapping, Sequence
 
+import psycopg2.extensions
+
 from lib.checks import export_all
 from lib.cluster import Cluster, lsn_number
 from lib.rows import SHARED, Rows, Table, assert_same_rows, read_all, tables_of
@@ -30,7 +32,8 @@ class Moment:
 
 
 class Story:
-    def __init__(self, cluster: Cluster, database: str, sidecar: Sidecar) -> None:
+    def __init__(self, cluster: Cluster, database: str, sidecar: Sidecar, tenant_schemas: str | None = None) -> None:
+        self._tenant_schemas = tenant_schemas
         self._cluster, self._database, self.sidecar = cluster, database, sidecar
         self._moments: dict[str, Moment] = {}
 
@@ -57,11 +60,19 @@ class Story:
     def remember(self, label: str) -> None:
         assert label not in self._moments, label
         with self._cluster.session(self._database) as cur:
-            tables = tables_of(cur)
-            rows = read_all(cur, tables, [*TENANTS, SHARED])
+            tables = tables_of(cur, tenant_schemas=self._tenant_schemas)
+            rows = read_all(cur, tables, [*self._tenants(cur), SHARED])
             cur.execute("SELECT pg_current_wal_insert_lsn()::text")
             target = at_lsn(lsn_number(cur.fetchone()[0]))
         self._moments[label] = Moment(label, target, tables, rows)
+
+    def moment(self, label: str) -> Moment:
+        return self._moments[label]
+
+    @staticmethod
+    def _tenants(cur: psycopg2.extensions.cursor) -> list[str]:
+        cur.execute("SELECT id FROM tenants")
+        return sorted({*TENANTS, *(row[0] for row in cur.fetchall())})
 
     def check(self, *labels: str) -> None:
         """The archive's answer for these moments (all, when none is named), every tenant."""

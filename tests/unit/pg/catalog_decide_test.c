@@ -141,9 +141,72 @@ configuration_wins(void **state)
     decide_with(*state, r, "public.orders", ROUTE_COLUMN, "absent");
     assert_route(r, ROUTE_COLUMN, -1, false);
     decide_with(*state, r, "public.orders", ROUTE_SCHEMA, NULL);
-    assert_route(r, ROUTE_SCHEMA, -1, false);
+    assert_route(r, ROUTE_SCHEMA, -1, true);
+    assert_slice_equal(r->tenant, "public");
     decide_with(*state, r, "other.orders", ROUTE_SHARED, NULL);
     assert_route(r, ROUTE_COLUMN, 1, true);
+}
+
+static void
+assert_schema_tenant(const char *pattern, const char *schema, const char *tenant)
+{
+    struct catalog_rules rules = defaults;
+    rules.tenant_schemas = pattern;
+    struct slice found = catalog_schema_tenant(&rules, slice_str(schema));
+    if (tenant == NULL)
+        assert_null(found.data);
+    else
+        assert_slice_equal(found, tenant);
+}
+
+static void
+the_star_stands_for_the_tenant(void **state)
+{
+    (void)state;
+    assert_schema_tenant("app_*", "app_acme", "acme");
+    assert_schema_tenant("app_*", "app_", NULL);
+    assert_schema_tenant("app_*", "acme", NULL);
+    assert_schema_tenant("*_data", "acme_data", "acme");
+    assert_schema_tenant("a*a", "a", NULL);
+    assert_schema_tenant("a*a", "aa", NULL);
+    assert_schema_tenant("a*a", "aba", "b");
+    assert_schema_tenant("*", "acme", "acme");
+    assert_schema_tenant(NULL, "acme", NULL);
+    assert_schema_tenant("", "acme", NULL);
+}
+
+static void
+some_schemas_are_nobodys(void **state)
+{
+    (void)state;
+    assert_schema_tenant("*", "public", NULL);
+    assert_schema_tenant("*", "pgstrata", NULL);
+    assert_schema_tenant("*", "information_schema", NULL);
+    assert_schema_tenant("p*", "pg_toast", NULL);
+    assert_schema_tenant("p*", "pgx", "gx");
+}
+
+/* The schema counts before a column, the configuration of the very table before the schema. */
+static void
+a_table_in_a_tenants_schema_is_the_tenants(void **state)
+{
+    const struct route_override column = { "app_acme.orders", ROUTE_COLUMN, NULL };
+    struct catalog_rules rules = defaults;
+    struct relation *r = table(*state, "*id tenant_id");
+    rules.tenant_schemas = "app_*";
+    r->schema = slice_str("app_acme");
+    catalog_decide(&rules, *state, r);
+    assert_route(r, ROUTE_SCHEMA, -1, true);
+    assert_slice_equal(r->tenant, "acme");
+    r->identity = 'n';
+    catalog_decide(&rules, *state, r);
+    assert_route(r, ROUTE_SCHEMA, -1, false);
+    r->identity = 'd';
+    rules.overrides = &column;
+    rules.override_count = 1;
+    catalog_decide(&rules, *state, r);
+    assert_route(r, ROUTE_COLUMN, 1, true);
+    assert_null(r->tenant.data);
 }
 
 static void
@@ -268,6 +331,10 @@ main(void)
         cmocka_unit_test_setup_teardown(unless_they_refer_to_rows_with_one, arena_setup,
                                         arena_teardown),
         cmocka_unit_test_setup_teardown(configuration_wins, arena_setup, arena_teardown),
+        cmocka_unit_test(the_star_stands_for_the_tenant),
+        cmocka_unit_test(some_schemas_are_nobodys),
+        cmocka_unit_test_setup_teardown(a_table_in_a_tenants_schema_is_the_tenants, arena_setup,
+                                        arena_teardown),
         cmocka_unit_test_setup_teardown(our_own_tables_are_never_archived, arena_setup,
                                         arena_teardown),
         cmocka_unit_test_setup_teardown(a_generated_tenant_column_is_not_in_the_stream, arena_setup,

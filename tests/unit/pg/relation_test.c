@@ -124,6 +124,41 @@ a_table_without_tenant_has_none_after_json(void **state)
     assert_int_equal(parsed(*state, json_of(*state, r))->route, ROUTE_SHARED);
 }
 
+/* orders, in a schema that is acme's */
+static struct relation *
+acmes_orders(struct arena *arena)
+{
+    struct relation *r = orders(arena);
+    r->schema = slice_str("app_acme");
+    r->route = ROUTE_SCHEMA;
+    r->tenant = slice_str("acme");
+    r->tenant_column = -1;
+    return r;
+}
+
+static void
+a_table_in_a_tenants_schema_keeps_its_tenant(void **state)
+{
+    struct relation *r = acmes_orders(*state);
+    const struct relation *after = parsed(*state, json_of(*state, r));
+    assert_int_equal(after->route, ROUTE_SCHEMA);
+    assert_slice_equal(after->tenant, "acme");
+    assert_true(relation_shape_id(after) == relation_shape_id(r));
+    assert_slice_equal(relation_dup(*state, after)->tenant, "acme");
+}
+
+/* Renamed, the schema is another tenant's: its rows are, and no row event says so. */
+static void
+another_tenants_schema_is_another_shape(void **state)
+{
+    struct relation *r = acmes_orders(*state), *renamed = acmes_orders(*state);
+    renamed->schema = slice_str("app_zenith");
+    assert_false(relation_matches(r, renamed));
+    assert_true(relation_shape_id(r) == relation_shape_id(renamed));
+    renamed->tenant = slice_str("zenith");
+    assert_false(relation_shape_id(r) == relation_shape_id(renamed));
+}
+
 /* What the event trigger sends: no route, no tenant column. */
 static void
 facts_alone_are_a_table_too(void **state)
@@ -159,6 +194,9 @@ what_is_no_table_is_refused(void **state)
         TABLE("\"columns\": [], \"columns\": []"),
         TABLE("\"columns\": [], \"route\": \"elsewhere\""),
         TABLE("\"columns\": [], \"route\": 1"),
+        TABLE("\"columns\": [], \"route\": \"schema\""), /* whose? */
+        TABLE("\"columns\": [], \"route\": \"schema\", \"tenant\": \"\""),
+        TABLE("\"columns\": [], \"route\": \"shared\", \"tenant\": \"acme\""),
         TABLE("\"columns\": [" COLUMN "], \"tenant_column\": \"b\""),
         TABLE("\"columns\": [], \"unlogged\": \"no\""),
         TABLE("\"columns\": [], \"generated\": [1]"),
@@ -315,6 +353,10 @@ main(void)
                                         arena_teardown),
         cmocka_unit_test_setup_teardown(json_is_ascii, arena_setup, arena_teardown),
         cmocka_unit_test_setup_teardown(a_table_without_tenant_has_none_after_json, arena_setup,
+                                        arena_teardown),
+        cmocka_unit_test_setup_teardown(a_table_in_a_tenants_schema_keeps_its_tenant, arena_setup,
+                                        arena_teardown),
+        cmocka_unit_test_setup_teardown(another_tenants_schema_is_another_shape, arena_setup,
                                         arena_teardown),
         cmocka_unit_test_setup_teardown(facts_alone_are_a_table_too, arena_setup, arena_teardown),
         cmocka_unit_test_setup_teardown(what_is_no_table_is_refused, arena_setup, arena_teardown),
