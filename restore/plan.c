@@ -13,6 +13,8 @@ struct builder {
     struct plan *plan;
     const struct archive_table *archived; /* as of the cut */
     size_t archived_count;
+    const struct archive_table *latest; /* at the end of the era of the cut */
+    size_t latest_count;
     struct buf uncovered; /* names with their reasons */
     size_t uncovered_count;
     struct slice first_fix;
@@ -342,6 +344,20 @@ check_names(struct builder *b, struct pgs_err *err)
     return rc;
 }
 
+/* Where coverage is broken at the cut, the shape known there may not be the one it had: it may have
+ * been the tenant's by then, as a table in a schema that was renamed unannounced. */
+static bool
+concerns_by_now(const struct builder *b, const struct archive_table *t)
+{
+    struct coverage coverage;
+    struct pgs_err refused;
+    for (size_t i = 0; i < b->latest_count; i++) {
+        if (b->latest[i].oid == t->oid && route_concerns(b->latest[i].relation, &b->plan->tenant))
+            return table_coverage(b->plan, t->oid, &coverage, &refused) < 0;
+    }
+    return false;
+}
+
 /* A table may have another name now: either will do. */
 static bool
 archived_wanted(const struct builder *b, const struct archive_table *t)
@@ -349,7 +365,7 @@ archived_wanted(const struct builder *b, const struct archive_table *t)
     const struct selection *s = &b->opts->selection;
     const struct relation *live =
         b->opts->to_schema ? NULL : catalog_by_oid(&b->plan->catalog, t->oid);
-    if (!route_concerns(t->relation, &b->plan->tenant))
+    if (!route_concerns(t->relation, &b->plan->tenant) && !concerns_by_now(b, t))
         return false;
     if (selection_keeps(s, t->relation->schema, t->relation->name))
         return live == NULL || s->table_count > 0 || selection_keeps(s, live->schema, live->name);
@@ -429,6 +445,8 @@ read_cut(struct builder *b, struct pgs_err *err)
         rc = check_tenant(b, err);
     if (rc == 0)
         rc = archive_tables(a, plan->cut.lsn, plan->arena, &b->archived, &b->archived_count, err);
+    if (rc == 0)
+        rc = archive_tables(a, 0, plan->arena, &b->latest, &b->latest_count, err);
     archive_view_current(a);
     return rc;
 }

@@ -33,8 +33,8 @@ struct catalog {
     struct slice tenants_type; /* format_type of the tenants table's key; empty if not found */
 };
 
-/* The tenant whose schema this is by the rules' pattern, pointing into `schema`; SLICE_NULL: nobody's.
- * PostgreSQL's own schemas, ours and `public` are never a tenant's. */
+/* The tenant whose schema this is by the rules' pattern, pointing into `schema`; SLICE_NULL:
+ * nobody's. PostgreSQL's own schemas, ours and `public` are never a tenant's. */
 struct slice catalog_schema_tenant(const struct catalog_rules *rules, struct slice schema);
 
 /* Decides route, tenant column, coverage and their reasons from the facts in *r and the rules.

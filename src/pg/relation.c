@@ -267,8 +267,8 @@ generated_parse(json_t *array, struct arena *arena, struct relation *r)
     return true;
 }
 
-/* Route, tenant column and tenant are absent in messages made inside the database: catalog_decide fills
- * them. */
+/* Route, tenant column and tenant are absent in messages made inside the database: catalog_decide
+ * fills them. */
 static bool
 route_part_parse(json_t *root, struct arena *arena, struct relation *r)
 {

@@ -69,8 +69,9 @@ struct relation {
 };
 
 /* Names the shape of a relation: same columns (attnum, name, type, typmod, key), route, tenant
- * column and, with ROUTE_SCHEMA, tenant give the same number, on any machine. Not the table's own name: a rename changes no row.
- * First 8 bytes, big-endian, of SHA-256 over a canonical encoding (docs/format.md). */
+ * column and, with ROUTE_SCHEMA, tenant give the same number, on any machine. Not the table's own
+ * name: a rename changes no row. First 8 bytes, big-endian, of SHA-256 over a canonical encoding
+ * (docs/format.md). */
 uint64_t relation_shape_id(const struct relation *r);
 
 /* Same published columns as seen in a Relation message (names, types, key flags; attnums
@@ -82,8 +83,9 @@ struct relation *relation_dup(struct arena *arena, const struct relation *r);
 /* JSON object of a relation, ASCII only (DDL messages, log entries):
  *
  *   {"oid": n, "schema": "...", "name": "...", "identity": "d|n|f|i", "route": "...",
- *    "tenant_column": "..."|null, "tenant": "..." (schema routes only), "tenants_table": bool, "tenant_fk": "..."|null,
- *    "tenant_fk_ambiguous": bool, "tenant_parent": "..."|null, "unlogged": bool,
+ *    "tenant_column": "..."|null, "tenant": "..." (schema routes only),
+ *    "tenants_table": bool, "tenant_fk": "..."|null, "tenant_fk_ambiguous": bool,
+ *    "tenant_parent": "..."|null, "unlogged": bool,
  *    "key_unusable": bool, "published": bool, "generated": ["..."],
  *    "columns": [{"name": "...", "attnum": n, "type": oid, "typmod": n, "type_name": "...",
  *                 "key": bool, "not_null": bool, "identity": ""|"a"|"d",
@@ -91,7 +93,8 @@ struct relation *relation_dup(struct arena *arena, const struct relation *r);
  *
  * All facts of catalog_decide are in it, so that deciding again gives the same. In messages made
  * inside the database (sql/0002_tables.sql) route, tenant_column and tenant are absent:
- * catalog_decide fills them. Facts that are absent are false or NULL. Parsing checks everything; PGS_E_CORRUPT. */
+ * catalog_decide fills them. Facts that are absent are false or NULL. Parsing checks everything;
+ * PGS_E_CORRUPT. */
 void relation_to_json(const struct relation *r, struct buf *out);
 PGS_CHECKED int relation_from_json(struct slice json, struct arena *arena, struct relation **r,
                                    struct pgs_err *err);

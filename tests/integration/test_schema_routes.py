@@ -133,9 +133,10 @@ def test_a_renamed_schema_is_noticed_without_event_triggers(story: Story) -> Non
     story.then("after", "UPDATE app_z.alunos SET nota = 'fim' WHERE id = 2")
     story.check("before", "after")
     target = story.moment("renamed").target
-    answer = story.sidecar.run("export", "-t", "a", *target.export_words(), "--format", "jsonl",
-                               "-o", str(story.sidecar.logfile.parent / "never"))
-    assert answer.code == REFUSED, answer
+    for tenant in ("a", "z"):
+        error = story.sidecar.refuses(REFUSED, "export", "-t", tenant, *target.export_words(), "--format", "jsonl",
+                                      "-o", str(story.sidecar.logfile.parent / f"never-{tenant}"))
+        assert error["code"] == "outside_coverage", error
 
 
 def test_schemas_go_on_after_kill_9(story: Story) -> None:
