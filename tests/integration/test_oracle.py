@@ -13,8 +13,10 @@ import pytest
 
 from lib.campaign import Campaign
 from lib.cluster import Cluster
+from lib.own_schemas import IN_OWN_SCHEMA, SETTINGS, add_schemas
 from lib.school import create_school
 from lib.sidecar import Sidecar
+from lib.workload import ACROSS_TENANTS, EVERYDAY
 
 SEEDS = int(os.environ.get("PGSTRATA_TEST_SEEDS", "3"))
 
@@ -34,11 +36,13 @@ def new_campaign(archiving_cluster: Cluster, folder: Path, new_sidecar: Callable
     database = f"oraculo_{abs(hash(request.node.name)) % 10**8}"
     archiving_cluster.create_database(database)
 
-    def make(seed: int, tenants: int = 4, students: int = 24) -> Campaign:
+    def make(seed: int, tenants: int = 4, students: int = 24, own_schemas: bool = False) -> Campaign:
         conn = archiving_cluster.connect(database)
         school = create_school(conn, tenants=tenants, students=students)
+        if own_schemas:
+            school = add_schemas(conn, school)
         conn.close()
-        sidecar = new_sidecar(archiving_cluster, database)
+        sidecar = new_sidecar(archiving_cluster, database, settings=SETTINGS if own_schemas else None)
         sidecar.start()
         made.append(Campaign(archiving_cluster, database, school, sidecar, folder, seed))
         return made[-1]
@@ -60,6 +64,12 @@ def test_also_when_serve_is_killed_ten_times_during_the_run(new_campaign: NewCam
     campaign = new_campaign(seed=2)
     campaign.run(commits=300, kills=10)
     campaign.compare(campaign.targets(33))
+
+
+def test_tenants_with_schemas_of_their_own_equal_the_oracle_through_kills(new_campaign: NewCampaign) -> None:
+    campaign = new_campaign(seed=4, own_schemas=True)
+    campaign.run(commits=200, kills=3, operations=EVERYDAY + ACROSS_TENANTS + IN_OWN_SCHEMA)
+    campaign.compare(campaign.targets(16))
 
 
 @pytest.mark.asan_oracle
