@@ -153,6 +153,26 @@ def test_schemas_go_on_after_kill_9(story: Story) -> None:
     story.back_to("while away 1", "t1")
 
 
+def test_a_pattern_given_later_counts_from_there_on(cluster: Cluster, database: str, sidecar: Sidecar) -> None:
+    """Until then the tables were shared; whose they are changes as a table's shape does."""
+    story = Story(cluster, database, sidecar)
+    begin(story)
+    story.then("shared", "UPDATE app_a.alunos SET nota = 'comum'")
+    story.base()
+    sidecar.terminate()
+    sidecar.environment.update(PATTERN)
+    sidecar.start()
+    sidecar.ok("base")
+    later = Story(cluster, database, sidecar, tenant_schemas=PREFIX)
+    later.then("theirs", "UPDATE app_a.alunos SET nota = 'sua' WHERE id < 9", "DELETE FROM app_b.alunos")
+    later.then("since", "DELETE FROM app_a.alunos WHERE id < 4")
+    story.check("beginning", "shared")
+    later.check("theirs", "since")
+    later.back_to("theirs", "a")
+    error = sidecar.refuses(REFUSED, "pitr", "-t", "a", *story.moment("shared").target.pitr_words(), "--yes")
+    assert error["code"] == "uncovered_tables" and "not this tenant's at that moment" in error["message"], error
+
+
 def test_triggers_decide_on_schemas_as_the_program_decides(
         cluster: Cluster, database: str, new_sidecar, folder: Path) -> None:
     file = folder / "config.json"
