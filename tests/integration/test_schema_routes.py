@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -126,16 +127,16 @@ def test_a_renamed_schema_is_noticed_without_event_triggers(story: Story) -> Non
         story.execute(f"ALTER EVENT TRIGGER {name} DISABLE")
     story.then("before", "UPDATE app_a.alunos SET nota = 'antes'")
     story.base()  # up to here stream and server agree
-    story.then("renamed", "INSERT INTO tenants VALUES ('z', 'Z')", "ALTER SCHEMA app_a RENAME TO app_z",
-               "UPDATE app_z.alunos SET nota = 'depois'", "UPDATE app_z.alunos SET nota = 'ainda' WHERE id = 1")
+    story.then("renamed", "INSERT INTO tenants VALUES ('z', 'Z')", "ALTER SCHEMA app_a RENAME TO app_z")
+    story.then("used", "UPDATE app_z.alunos SET nota = 'depois'", "UPDATE app_z.alunos SET nota = 'ainda' WHERE id = 1")
     story.sidecar.flush()
     story.sidecar.ok("base")
     story.then("after", "UPDATE app_z.alunos SET nota = 'fim' WHERE id = 2")
     story.check("before", "after")
-    target = story.moment("renamed").target
-    for tenant in ("a", "z"):
-        error = story.sidecar.refuses(REFUSED, "export", "-t", tenant, *target.export_words(), "--format", "jsonl",
-                                      "-o", str(story.sidecar.logfile.parent / f"never-{tenant}"))
+    for tenant, label in product(("a", "z"), ("renamed", "used")):
+        error = story.sidecar.refuses(
+            REFUSED, "export", "-t", tenant, *story.moment(label).target.export_words(), "--format", "jsonl",
+            "-o", str(story.sidecar.logfile.parent / f"never-{tenant}-{label}"))
         assert error["code"] == "outside_coverage", error
 
 
