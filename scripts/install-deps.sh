@@ -15,7 +15,7 @@ set -eu
 
 level=${1:-build}
 build='gcc libc6-dev make cmake ninja-build pkg-config libpq-dev libzstd-dev libssl-dev
-    libjansson-dev uthash-dev libsystemd-dev libcmocka-dev'
+    libcurl4-openssl-dev libexpat1-dev libjansson-dev uthash-dev libsystemd-dev libcmocka-dev'
 # util-linux: setpriv and setarch; procps: ps. Both are everywhere but in the smallest containers.
 server='postgresql postgresql-contrib util-linux procps python3 python3-pytest python3-psycopg2'
 case $level in

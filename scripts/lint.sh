@@ -42,7 +42,7 @@ check_headers() {
         # shellcheck disable=SC2046 # a list of flags
         printf '#include "%s"\n' "$header" | gcc -x c -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror \
             -fsyntax-only -I. -Isrc -Iinclude -Itests/unit \
-            $(pkg-config --cflags libpq libzstd libcrypto jansson cmocka) - || rc=1
+            $(pkg-config --cflags libpq libzstd libcrypto libcurl expat jansson cmocka) - || rc=1
     done
     return $rc
 }

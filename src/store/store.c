@@ -1,10 +1,12 @@
 /* store.c: names are checked here, once for every driver. */
 #include "store/store.h"
 
+#include "core/arena.h"
 #include "core/err.h"
 #include "core/timefmt.h"
 #include "store/file_store.h"
 #include "store/name.h"
+#include "store/s3_store.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,12 +72,14 @@ store_open(const char *url, struct store **store, struct pgs_err *err)
 {
     const char *scheme_end = strstr(url, "://");
     bool is_file = strncmp(url, "file:///", 8) == 0;
+    if (strncmp(url, "s3://", 5) == 0)
+        return s3_store_open(url, store, err);
     if (url[0] == '\0' || (!is_file && scheme_end != NULL)) {
         /* The scheme alone: what follows may hold a secret. */
         int size = scheme_end != NULL ? (int)(scheme_end - url) : 0;
         (void)err_set(err, PGS_E_USAGE, "store \"%.*s\" is none that this version knows", size,
                       url);
-        return err_hint(err, "give a folder or file:///folder");
+        return err_hint(err, "give a folder, file:///folder or s3://bucket/prefix");
     }
     return file_store_open(is_file ? url + strlen("file://") : url, store, err);
 }
@@ -131,6 +135,19 @@ store_remove(struct store *s, const char *name, struct pgs_err *err)
 {
     int rc = name_check(name, err);
     return rc < 0 ? rc : s->ops->remove(s, name, err);
+}
+
+int
+store_remove_many(struct store *s, const char *const *names, size_t count, struct pgs_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = name_check(names[i], err);
+    if (rc == 0 && s->ops->remove_many != NULL && count > 0)
+        return s->ops->remove_many(s, names, count, err);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = s->ops->remove(s, names[i], err);
+    return rc;
 }
 
 int
@@ -241,6 +258,18 @@ prefix_remove(struct store *s, const char *name, struct pgs_err *err)
     return store_remove(inner_of(s), full_name(s, name).text, err);
 }
 
+static int
+prefix_remove_many(struct store *s, const char *const *names, size_t count, struct pgs_err *err)
+{
+    struct arena *scratch = arena_new(NULL);
+    const char **full = arena_alloc_array(scratch, count, sizeof(*full));
+    for (size_t i = 0; i < count; i++)
+        full[i] = arena_strdup(scratch, full_name(s, names[i]).text);
+    int rc = store_remove_many(inner_of(s), full, count, err);
+    arena_free(scratch);
+    return rc;
+}
+
 /* The handle is the inner store's own: its writes need no prefix. */
 static int
 prefix_upload_begin(struct store *s, const char *name, struct store_upload **upload,
@@ -263,6 +292,7 @@ static const struct store_ops prefix_ops = {
     .head = prefix_head,
     .list = prefix_list,
     .remove = prefix_remove,
+    .remove_many = prefix_remove_many,
     .upload_begin = prefix_upload_begin,
     .close = prefix_close,
 };

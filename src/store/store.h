@@ -1,4 +1,4 @@
-/* store.h: where objects live: plain files now, S3 and others behind the same few functions.
+/* store.h: where objects live: plain files, S3, and others behind the same few functions.
  *
  * Names are '/'-separated, relative, of [A-Za-z0-9._-] segments; no segment is "." or ".."; at most
  * 512 bytes. Objects are immutable by convention: nothing in pgstrata overwrites one, except with
@@ -50,6 +50,9 @@ struct store_ops {
     int (*list)(struct store *s, const char *prefix, const char *after, store_list_fn *fn,
                 void *context, struct pgs_err *err);
     int (*remove)(struct store *s, const char *name, struct pgs_err *err);
+    /* NULL: one by one. */
+    int (*remove_many)(struct store *s, const char *const *names, size_t count,
+                       struct pgs_err *err);
     int (*upload_begin)(struct store *s, const char *name, struct store_upload **upload,
                         struct pgs_err *err);
     int (*upload_write)(struct store_upload *u, struct slice bytes, struct pgs_err *err);
@@ -66,8 +69,9 @@ struct store_upload {
     struct store *store;
 };
 
-/* `url` is a folder (absolute or relative) or file:///folder; other schemes are PGS_E_USAGE for
- * now. The folder is created (0700) when its parent exists. */
+/* `url` is a folder (absolute or relative), file:///folder, or s3://bucket/prefix?option=value&...
+ * (store/s3_config.h); other schemes are PGS_E_USAGE. A folder is created (0700) when its parent
+ * exists; a bucket must be there. */
 PGS_CHECKED int store_open(const char *url, struct store **store, struct pgs_err *err);
 void store_close(struct store *s); /* accepts NULL */
 
@@ -86,6 +90,10 @@ PGS_CHECKED int store_head(struct store *s, const char *name, struct store_stat 
 PGS_CHECKED int store_list(struct store *s, const char *prefix, const char *after,
                            store_list_fn *fn, void *context, struct pgs_err *err);
 PGS_CHECKED int store_remove(struct store *s, const char *name, struct pgs_err *err);
+/* As store_remove of each, in few requests where the store knows how. After a failure some are
+ * gone. */
+PGS_CHECKED int store_remove_many(struct store *s, const char *const *names, size_t count,
+                                  struct pgs_err *err);
 
 /* Streams an object of unknown size: begin -> write... -> finish | abort. Visible at finish only.
  * The handle ends with finish (whatever it answers) and with abort (accepts NULL). */

@@ -39,11 +39,11 @@ THIRD_PARTY = [
     (r"libpq|postgres|pg_config", {"src/pg"}),
     (r"zstd|zdict", {"src/strata"}),
     (r"openssl/", {"src/store", "src/strata", "src/pg"}),
-    (r"jansson", {"src/pg", "src/strata", "archiver", "restore", "src/cli", "src/control"}),
+    (r"jansson", {"src/store", "src/pg", "src/strata", "archiver", "restore", "src/cli", "src/control"}),
     (r"systemd/", {"archiver", "src/cli", "src/control"}),
     (r"ut(hash|list|array|string)\.h", {"src/store", "src/pg", "src/strata", "archiver", "restore",
                                         "src/control", "src/cli"}),
-    (r"curl/", {"src/store"}),
+    (r"curl/|expat\.h", {"src/store"}),
     (r"lmdb\.h", {"src/strata", "archiver"}),
     (r"microhttpd\.h", {"src/control"}),
 ]

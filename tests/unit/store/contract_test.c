@@ -1,5 +1,5 @@
 /* contract_test.c: the promises of store/store.h, for every driver and every view. A new driver is
- * one more row in `drivers`. */
+ * one more row in `local_drivers`, or `s3_drivers` where it needs a server. */
 #include "support/unit.h"
 
 #include "core/err.h"
@@ -87,12 +87,48 @@ file_fault_open(struct subject *s)
     layer_add(s, fault_store_new(s->store));
 }
 
-static const struct driver drivers[] = {
+/* PGSTRATA_TEST_S3_URL, with a folder of the bucket for each test. */
+static void
+s3_open_at(struct subject *s, const char *path)
+{
+    static unsigned counter;
+    struct store *layer;
+    struct pgs_err err;
+    struct buf url = { 0 };
+    const char *base = getenv("PGSTRATA_TEST_S3_URL");
+    assert_non_null(base);
+    int bucket = (int)strcspn(base, "?");
+    buf_printf(&url, "%.*s/%s%u%s", bucket, base, path, counter++, base + bucket);
+    assert_int_equal(store_open(buf_cstr(&url), &layer, &err), 0);
+    buf_release(&url);
+    layer_add(s, layer);
+}
+
+static void
+s3_open(struct subject *s)
+{
+    s3_open_at(s, "contract/");
+}
+
+static void
+s3_prefix_open(struct subject *s)
+{
+    s3_open_at(s, "view/");
+    prefix_add(s);
+}
+
+static const struct driver local_drivers[] = {
     { "file", file_open, true },
     { "memory", memory_open, false },
     { "file, prefix", file_prefix_open, true },
     { "memory, prefix", memory_prefix_open, false },
     { "file, fault", file_fault_open, true },
+};
+
+/* Beside a server: scripts/minio.py run test_store_contract s3 */
+static const struct driver s3_drivers[] = {
+    { "s3", s3_open, true },
+    { "s3, prefix", s3_prefix_open, true },
 };
 
 static int
@@ -197,6 +233,23 @@ the_beginning_of_a_name_is_no_object(void **state)
     assert_int_equal(store_remove(s, "a/b", &err), 0);
     assert_int_equal(store_remove(s, "a/b/c/d", &err), 0);
     assert_object(s, "a/b/c", "x");
+}
+
+static void
+many_are_removed_at_once(void **state)
+{
+    static const char *const names[] = { "a/1", "never/there", "a/3" };
+    struct store *s = ((struct subject *)*state)->store;
+    struct pgs_err err;
+    put(s, "a/1", "x");
+    put(s, "a/2", "x");
+    put(s, "a/3", "x");
+    assert_int_equal(store_remove_many(s, names, 0, &err), 0);
+    assert_int_equal(store_remove_many(s, names, 3, &err), 0);
+    assert_list(s, "", NULL, "a/2 ");
+    assert_int_equal(store_remove_many(s, (const char *const[]){ "a/2", "../x" }, 2, &err),
+                     PGS_E_USAGE);
+    assert_list(s, "", NULL, "a/2 ");
 }
 
 static void
@@ -380,6 +433,40 @@ an_aborted_upload_leaves_nothing(void **state)
     assert_int_equal(store_upload_finish(u, &err), 0);
     assert_object(s, "empty", "");
     assert_list(s, "", NULL, "empty kept ");
+}
+
+/* 20 MiB in writes that fit nothing: several parts where the driver sends parts. */
+static void
+a_large_upload_comes_back(void **state)
+{
+    struct store *s = ((struct subject *)*state)->store;
+    struct pgs_err err;
+    struct store_upload *u;
+    struct buf in = { 0 }, out = { 0 };
+    const size_t size = ((size_t)20 << 20) + 77, step = 1000003;
+    for (size_t i = 0; i < size / 4 + 1; i++)
+        buf_put_be32(&in, (uint32_t)(i * 2654435761U));
+    assert_int_equal(store_upload_begin(s, "segments/large", &u, &err), 0);
+    for (size_t i = 0; i < size; i += step) {
+        size_t part = size - i < step ? size - i : step;
+        assert_int_equal(store_upload_write(u, slice_of(in.data + i, part), &err), 0);
+    }
+    assert_absent(s, "segments/large");
+    assert_int_equal(store_upload_finish(u, &err), 0);
+    assert_int_equal(store_get(s, "segments/large", NULL, &out, &err), 0);
+    assert_int_equal(out.size, size);
+    assert_memory_equal(out.data, in.data, size);
+    buf_reset(&out);
+    /* Over the seam of two parts. */
+    struct store_range seam = { ((uint64_t)8 << 20) - 3, 6 };
+    assert_int_equal(store_get(s, "segments/large", &seam, &out, &err), 0);
+    assert_memory_equal(out.data, in.data + seam.offset, 6);
+    assert_int_equal(store_upload_begin(s, "segments/aborted", &u, &err), 0);
+    assert_int_equal(store_upload_write(u, slice_of(in.data, size), &err), 0);
+    store_upload_abort(u);
+    assert_absent(s, "segments/aborted");
+    buf_release(&in);
+    buf_release(&out);
 }
 
 static void
@@ -590,11 +677,12 @@ a_reader_sees_the_old_or_the_new_object(void **state)
 #define PROMISE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int
-main(void)
+main(int argc, char **argv)
 {
     static const struct CMUnitTest promises[] = {
         PROMISE(what_was_never_put_is_absent),
         PROMISE(the_beginning_of_a_name_is_no_object),
+        PROMISE(many_are_removed_at_once),
         PROMISE(put_replaces_the_whole_object),
         PROMISE(all_bytes_come_back),
         PROMISE(put_if_absent_leaves_what_is_there),
@@ -614,10 +702,15 @@ main(void)
     static const struct CMUnitTest real_promises[] = {
         PROMISE(objects_know_when_they_were_made),
         PROMISE(one_of_many_creates_the_object),
+        PROMISE(a_large_upload_comes_back),
         PROMISE(a_reader_sees_the_old_or_the_new_object),
     };
+    bool s3 = argc > 1 && strcmp(argv[1], "s3") == 0;
+    const struct driver *drivers = s3 ? s3_drivers : local_drivers;
+    size_t drivers_count = s3 ? sizeof(s3_drivers) / sizeof(s3_drivers[0])
+                              : sizeof(local_drivers) / sizeof(local_drivers[0]);
     int failures = 0;
-    for (size_t i = 0; i < sizeof(drivers) / sizeof(drivers[0]); i++) {
+    for (size_t i = 0; i < drivers_count; i++) {
         driver = &drivers[i];
         failures += cmocka_run_group_tests_name(driver->name, promises, NULL, NULL);
         if (driver->real)
