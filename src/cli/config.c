@@ -1,5 +1,6 @@
 #include "cli/config.h"
 
+#include "cli/root_url.h"
 #include "core/err.h"
 #include "core/timefmt.h"
 
@@ -40,9 +41,14 @@ static const struct key keys[] = {
     { "BACKUP_RETENTION_DAYS", KEY_COUNT, NULL },
     { "BACKUP_COMPRESSION", KEY_BOOL, NULL },
     { "BACKUP_ENCRYPTION", KEY_BOOL, NULL },
-    { "BACKUP_S3_URL", KEY_LATER, NULL },
+    { "BACKUP_S3_URL", KEY_TEXT, NULL },
     { "BACKUP_S3_ENDPOINT", KEY_TEXT, NULL },
     { "BACKUP_S3_REGION", KEY_TEXT, NULL },
+    { "BACKUP_S3_STYLE", KEY_TEXT, NULL },
+    { "BACKUP_S3_CA_FILE", KEY_TEXT, NULL },
+    { "BACKUP_S3_STORAGE_CLASS", KEY_TEXT, NULL },
+    { "BACKUP_S3_SSE", KEY_TEXT, NULL },
+    { "BACKUP_S3_SSE_KMS_KEY", KEY_TEXT, NULL },
     { "BACKUP_ENCRYPTION_KEY_FILE", KEY_LATER, NULL },
     { "BACKUP_ENCRYPTION_KEY", KEY_LATER, NULL },
     { "PGSTRATA_KEY_COMMAND", KEY_LATER, NULL },
@@ -391,13 +397,31 @@ config_fill(const struct values *v, struct config *c, struct pgs_err *err)
     c->memory_bytes = (size_t)memory;
     c->flush_threads = threads_of(v, "PGSTRATA_FLUSH_THREADS");
     c->base_threads = threads_of(v, "PGSTRATA_BASE_THREADS");
-    c->root_url = value_of(v, "BACKUP_DIR");
     c->slot = value_of(v, "PGSTRATA_SLOT");
     c->rules.tenant_table = value_of(v, "PGSTRATA_TENANT_TABLE");
     c->rules.tenant_column = value_of(v, "PGSTRATA_TENANT_COLUMN");
     c->rules.tenant_schemas = value_of(v, "PGSTRATA_TENANT_SCHEMAS");
     c->rules.publication = "pgstrata";
     return 0;
+}
+
+static int
+root_read(const struct values *v, bool unfenced, struct arena *arena, struct config *c,
+          struct pgs_err *err)
+{
+    const struct root_settings settings = {
+        .dir = value_of(v, "BACKUP_DIR"),
+        .s3_url = value_of(v, "BACKUP_S3_URL"),
+        .endpoint = value_of(v, "BACKUP_S3_ENDPOINT"),
+        .region = value_of(v, "BACKUP_S3_REGION"),
+        .style = value_of(v, "BACKUP_S3_STYLE"),
+        .ca_file = value_of(v, "BACKUP_S3_CA_FILE"),
+        .storage_class = value_of(v, "BACKUP_S3_STORAGE_CLASS"),
+        .sse = value_of(v, "BACKUP_S3_SSE"),
+        .sse_kms_key = value_of(v, "BACKUP_S3_SSE_KMS_KEY"),
+        .unfenced = unfenced,
+    };
+    return root_url_build(&settings, arena, &c->root_url, err);
 }
 
 static void
@@ -412,6 +436,8 @@ flags_apply(const struct config_flags *flags, struct values *values)
         if (given[i].text != NULL)
             values->text[key_find(given[i].name, strlen(given[i].name))] = given[i].text;
     }
+    if (flags->backup_dir != NULL) /* stronger than a bucket that the environment names */
+        values->text[key_find("BACKUP_S3_URL", strlen("BACKUP_S3_URL"))] = NULL;
 }
 
 int
@@ -437,6 +463,8 @@ config_read(const struct config_flags *flags, struct arena *arena, struct config
     flags_apply(flags, &merged);
     target_choose(flags, &environment, &file, &c.target);
     rc = config_fill(&merged, &c, err);
+    if (rc == 0)
+        rc = root_read(&merged, flags->unsafe_no_fencing, arena, &c, err);
     if (rc == 0)
         *config = c;
     return rc;

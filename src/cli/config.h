@@ -14,7 +14,7 @@ struct config {
     struct pg_target target;
     struct catalog_rules rules;
     const char *slot;
-    const char *root_url;
+    const char *root_url; /* a folder, or s3:// with its options (store/s3_config.h) */
     int64_t flush_interval_ms;
     size_t memory_bytes;
     unsigned flush_threads, base_threads;
@@ -26,6 +26,7 @@ struct config {
 /* Values given as flags; NULL: not given. */
 struct config_flags {
     const char *dsn, *file, *backup_dir, *log_format, *log_level;
+    bool unsafe_no_fencing;
 };
 
 PGS_CHECKED int config_read(const struct config_flags *flags, struct arena *arena,

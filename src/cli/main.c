@@ -12,7 +12,17 @@
 #define LONG_BASE 256 /* getopt's answers for long options: above every letter */
 
 /* Options every command has. */
-enum { OPT_JSON, OPT_HELP, OPT_YES, OPT_DSN, OPT_CONFIG, OPT_DIR, OPT_LOG_FORMAT, OPT_LOG_LEVEL };
+enum {
+    OPT_JSON,
+    OPT_HELP,
+    OPT_YES,
+    OPT_DSN,
+    OPT_CONFIG,
+    OPT_DIR,
+    OPT_NO_FENCING,
+    OPT_LOG_FORMAT,
+    OPT_LOG_LEVEL
+};
 static const struct cli_option common_options[] = {
     [OPT_JSON] = { "json", 0, NULL, "answer with one JSON object" },
     [OPT_HELP] = { "help", 'h', NULL, "show this help" },
@@ -21,6 +31,8 @@ static const struct cli_option common_options[] = {
                   "the database: connection string or URI, the password elsewhere (DB_PASSWORD)" },
     [OPT_CONFIG] = { "config", 0, "FILE", "configuration file (PGSTRATA_CONFIG)" },
     [OPT_DIR] = { "backup-dir", 0, "DIR", "where the archive lies (BACKUP_DIR)" },
+    [OPT_NO_FENCING] = { "unsafe-no-fencing", 0, NULL,
+                         "go on with a store that cannot keep two writers apart" },
     [OPT_LOG_FORMAT] = { "log-format", 0, "FORMAT", "text or json (PGSTRATA_LOG_FORMAT)" },
     [OPT_LOG_LEVEL] = { "log-level", 0, "LEVEL",
                         "error, warn, info or debug (PGSTRATA_LOG_LEVEL)" },
@@ -229,9 +241,14 @@ options_read(struct cli *cli, int argc, char **argv, struct pgs_err *err)
     cli->word_count = argc - optind;
     cli->json = values[own + OPT_JSON] != NULL;
     cli->yes = values[own + OPT_YES] != NULL;
-    cli->flags = (struct config_flags){ values[own + OPT_DSN], values[own + OPT_CONFIG],
-                                        values[own + OPT_DIR], values[own + OPT_LOG_FORMAT],
-                                        values[own + OPT_LOG_LEVEL] };
+    cli->flags = (struct config_flags){
+        .dsn = values[own + OPT_DSN],
+        .file = values[own + OPT_CONFIG],
+        .backup_dir = values[own + OPT_DIR],
+        .log_format = values[own + OPT_LOG_FORMAT],
+        .log_level = values[own + OPT_LOG_LEVEL],
+        .unsafe_no_fencing = values[own + OPT_NO_FENCING] != NULL,
+    };
     return values[own + OPT_HELP] != NULL ? PGS_NONE : 0;
 }
 

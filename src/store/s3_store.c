@@ -176,6 +176,14 @@ s3_put_unfenced(struct store *s, const char *name, struct slice bytes, struct pg
 }
 
 static int
+no_fence(struct pgs_err *err)
+{
+    (void)err_set(err, PGS_E_REFUSED, "the store knows no conditional create: it cannot fence");
+    return err_hint(err, "use one that does; --unsafe-no-fencing goes on where only one `serve` "
+                         "can ever run");
+}
+
+static int
 s3_put_if_absent(struct store *s, const char *name, struct slice bytes, struct pgs_err *err)
 {
     struct s3_call call = { .method = "PUT", .name = name, .body = bytes };
@@ -190,6 +198,8 @@ s3_put_if_absent(struct store *s, const char *name, struct slice bytes, struct p
         rc = answer.repeated ? is_ours(s, name, bytes, err) : PGS_NONE;
     else if (rc == 0 && !is_done(&answer))
         rc = unexpected(&answer, err);
+    if (rc < 0 && answer.http.status == 501)
+        rc = no_fence(err);
     s3_answer_release(&answer);
     return rc < 0 ? err_doing(err, "create object %s", name) : rc;
 }
@@ -375,10 +385,11 @@ static const struct store_ops s3_ops = {
 };
 
 int
-s3_store_open(const char *url, struct store **store, struct pgs_err *err)
+s3_store_open_with(const char *url, const struct retry_clock *clock, struct store **store,
+                   struct pgs_err *err)
 {
     struct s3_client *client;
-    int rc = s3_client_new(url, &retry_clock_real, &client, err);
+    int rc = s3_client_new(url, clock, &client, err);
     if (rc < 0)
         return err_doing(err, "use the S3 store");
     struct s3_store *s = calloc(1, sizeof(*s));
@@ -388,4 +399,10 @@ s3_store_open(const char *url, struct store **store, struct pgs_err *err)
     s->client = client;
     *store = &s->base;
     return 0;
+}
+
+int
+s3_store_open(const char *url, struct store **store, struct pgs_err *err)
+{
+    return s3_store_open_with(url, &retry_clock_real, store, err);
 }

@@ -16,6 +16,10 @@ s3_client_of(struct store *s)
     return ((struct s3_store *)s)->client;
 }
 
+/* As s3_store_open, for tests that own time. */
+PGS_CHECKED int s3_store_open_with(const char *url, const struct retry_clock *clock,
+                                   struct store **store, struct pgs_err *err);
+
 void s3_call_header(struct s3_call *call, const char *name, const char *value);
 void s3_call_query(struct s3_call *call, const char *name, const char *value);
 /* How an object is to be stored: class and encryption, where they are configured. */

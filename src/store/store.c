@@ -331,7 +331,9 @@ store_probe(struct store *s, struct pgs_err *err)
     (void)removed; /* an object left behind is named probe-*, and harms no one */
     if (rc == 0) {
         (void)err_set(err, PGS_E_REFUSED, "the store creates an object twice: it cannot fence");
-        return err_hint(err, "use a store that honours conditional create");
+        return err_hint(err,
+                        "use a store that honours conditional create; --unsafe-no-fencing goes "
+                        "on where only one `serve` can ever run");
     }
     return rc < 0 ? err_doing(err, "probe the store") : 0;
 }
