@@ -1,4 +1,4 @@
-/* s3_sign_test.c: the signatures that Amazon publishes for its examples, with the example's keys. */
+/* s3_sign_test.c: the signatures that Amazon publishes for its examples, with the keys of those. */
 #include "support/unit.h"
 
 #include "store/percent.h"
