@@ -323,8 +323,10 @@ int
 main(int argc, char **argv)
 {
     struct pgs_err err = { 0 };
-    /* A reader of our output that goes away is an error of write(2), not a death. */
+    /* A reader of our output that goes away, and a file that may not grow, are errors of write(2),
+     * not a death. */
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     struct arena *arena = arena_new(NULL);
     int rc = run(argc, argv, arena, &err);
     if (rc < 0)

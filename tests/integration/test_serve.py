@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -309,6 +310,33 @@ def test_a_store_that_is_away_delays_nobody_and_loses_nothing(own_cluster: Clust
         workload.wait_commits(20)
     sidecar.wait_ready()
     assert_archive_equals_live(sidecar, own_school)
+
+
+def limit_files(sidecar: Sidecar, size: int) -> None:
+    """No file of serve's may grow beyond this: what a full disk does, to this process alone."""
+    resource.prlimit(sidecar.serve_pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize("memory, rows, what", [("256MiB", 1_000, "segments"), ("64MiB", 100_000, "spilled rows")])
+def test_a_full_disk_holds_the_archive_up_and_loses_nothing(cluster: Cluster, database: str, school: School,
+                                                            new_sidecar: Callable[..., Sidecar], memory: str,
+                                                            rows: int, what: str) -> None:
+    """The log of serve stays small, so that it can still tell."""
+    sidecar = new_sidecar(cluster, database, settings={"PGSTRATA_MEMORY": memory})
+    sidecar.start()
+    limit_files(sidecar, 256 << 10)
+    # Texts that do not compress to nothing: every one differs.
+    cluster.execute("INSERT INTO avisos SELECT 1000000 + i, 'rede-01', (SELECT string_agg(md5((i * 64 + k)::text), '')"
+                    " FROM generate_series(1, 32) AS k) FROM generate_series(1, %s) AS i", (rows,), database)
+    wait_for(f"serve to say that {what} do not fit", lambda: "File too large" in sidecar.log(), 40, sidecar.log_tail)
+    commit_numbered(cluster, database, 0, 10)
+    assert sidecar.run("flush", "--timeout", "1s").code == FAILED
+    assert sidecar.serves(), sidecar.log_tail()
+    limit_files(sidecar, resource.RLIM_INFINITY)
+    commit_numbered(cluster, database, 10, 10)
+    sidecar.ok("flush", "--timeout", "80s")
+    assert_archive_equals_live(sidecar, school)
+    assert_each_number_once(sidecar, 20)
 
 
 # ---- PostgreSQL comes and goes ----
