@@ -19,7 +19,8 @@ configure = cmake --preset $(1) --log-level=WARNING
 
 .PHONY: help
 help:
-	@echo 'make demo              an accident in one of 50 tenants, and the way back, in two minutes'
+	@echo 'make demo              an accident in one of 50 tenants, and the way back, in two minutes;'
+	@echo '                       STORE=s3 archives into a MinIO of its own'
 	@echo 'make test              all tests: style, unit, property, fuzz replay, sanitizers, integration'
 	@echo 'make test-full         the integration tests with their long campaigns; goes on where it was stopped'
 	@echo 'make bench             measure against the peers; BENCH=name for one of them'
@@ -41,8 +42,13 @@ program:
 	@cmake --build --preset release -j $(JOBS) --target pgstrata
 
 .PHONY: test
-test: deps-test test-style test-unit test-tsan test-integration
+test: deps-test minio test-style test-unit test-tsan test-integration
 	@echo 'make test: everything passed'
+
+# The object store of the tests: one on PATH, or built once with Go (minutes) and kept.
+.PHONY: minio
+minio:
+	@$(PYTHON) scripts/minio.py path
 
 .PHONY: test-style
 test-style:
@@ -70,12 +76,12 @@ test-integration: program
 	@PGSTRATA_BIN=$(ASAN) $(SANITIZERS) $(PYTEST) tests/integration -m "asan_oracle or checked"
 
 .PHONY: test-full
-test-full: deps-test program
+test-full: deps-test minio program
 	@PGSTRATA_BIN=$(RELEASE) $(PYTEST) tests/integration -m 'full or not full' --resume $(CURDIR)/build/test-full.passed
 
 .PHONY: demo
 demo: deps-demo program
-	@PGSTRATA=$(RELEASE) demo/run.sh
+	@STORE=$(STORE) PGSTRATA=$(RELEASE) demo/run.sh
 
 .PHONY: bench
 bench: deps-bench program

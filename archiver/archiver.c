@@ -67,21 +67,37 @@ archiver_pause(struct archiver *a, long ms)
     } while (ms > 0 && !atomic_load(&a->stopping) && !atomic_load(&a->session_over));
 }
 
+/* True when the thread has ended, false after a short while. */
+static bool
+joined_soon(pthread_t thread)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += JOIN_LOOK_NS;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    return pthread_timedjoin_np(thread, NULL, &until) == 0;
+}
+
+void
+archiver_join_flusher(struct archiver *a, pthread_t thread)
+{
+    while (!joined_soon(thread)) {
+        if (archiver_stop_overdue(a))
+            store_interrupt(a->root);
+    }
+}
+
 void
 archiver_join(struct archiver *a, pthread_t thread)
 {
     int64_t begin_us = clock_us();
-    struct timespec until;
-    for (;;) {
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += JOIN_LOOK_NS;
-        until.tv_sec += until.tv_nsec / 1000000000L;
-        until.tv_nsec %= 1000000000L;
-        if (pthread_timedjoin_np(thread, NULL, &until) == 0)
-            return;
+    while (!joined_soon(thread)) {
         /* Again and again: the thread may have more than one thing to ask. */
         if (clock_us() - begin_us > JOIN_US)
             pg_wires_cut(&a->wires);
+        if (archiver_stop_overdue(a))
+            store_interrupt(a->root);
     }
 }
 

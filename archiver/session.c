@@ -264,7 +264,7 @@ pipeline_run(struct builder_context *c, struct pg_conn *replication, struct pgs_
     atomic_store(&a->session_over, rc < 0);
     archiver_join(a, builder);
     for (unsigned i = 0; i < count; i++)
-        (void)pthread_join(flushers[i], NULL);
+        archiver_join_flusher(a, flushers[i]);
     inbox_set(a, NULL);
     queue_free(inbox, inbox_free);
     queue_free(a->batches, NULL);

@@ -38,6 +38,12 @@ class Demo:
             "BACKUP_DIR": os.path.join(self.server.folder, "backups"),
             "PGSTRATA_FLUSH_INTERVAL": "1s",
         }
+        if os.environ.get("STORE") == "s3":
+            self.settings |= {
+                "BACKUP_S3_URL": os.environ["PGSTRATA_TEST_S3_URL"],
+                "AWS_ACCESS_KEY_ID": os.environ["AWS_ACCESS_KEY_ID"],
+                "AWS_SECRET_ACCESS_KEY": os.environ["AWS_SECRET_ACCESS_KEY"],
+            }
         # Nothing of the caller's own database settings may leak into the demo.
         self.environment = {
             name: value for name, value in os.environ.items()

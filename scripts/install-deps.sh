@@ -17,7 +17,9 @@ level=${1:-build}
 build='gcc libc6-dev make cmake ninja-build pkg-config libpq-dev libzstd-dev libssl-dev
     libcurl4-openssl-dev libexpat1-dev libjansson-dev uthash-dev libsystemd-dev libcmocka-dev'
 # util-linux: setpriv and setarch; procps: ps. Both are everywhere but in the smallest containers.
-server='postgresql postgresql-contrib util-linux procps python3 python3-pytest python3-psycopg2'
+# python3-venv: for PyPI's Go, where there is none that builds MinIO (scripts/minio.py).
+server='postgresql postgresql-contrib util-linux procps python3 python3-venv python3-pytest
+    python3-psycopg2'
 case $level in
     build) wanted=$build ;;
     test | demo) wanted="$build $server" ;;

@@ -144,6 +144,18 @@ on_header(char *data, size_t one, size_t size, void *context)
     return size;
 }
 
+/* Called at least once a second; anything but 0 ends the exchange. */
+static int
+on_progress(void *context, curl_off_t down_all, curl_off_t down, curl_off_t up_all, curl_off_t up)
+{
+    const struct exchange *x = context;
+    (void)down_all;
+    (void)down;
+    (void)up_all;
+    (void)up;
+    return x->request->interrupted != NULL && atomic_load(x->request->interrupted) ? 1 : 0;
+}
+
 static struct curl_slist *
 headers_build(const struct http_request *request)
 {
@@ -206,6 +218,9 @@ exchange_prepare(struct exchange *x, struct curl_slist *headers, char reason[CUR
     SET(curl, CURLOPT_WRITEDATA, x);
     SET(curl, CURLOPT_HEADERFUNCTION, on_header);
     SET(curl, CURLOPT_HEADERDATA, x);
+    SET(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    SET(curl, CURLOPT_XFERINFODATA, x);
+    SET(curl, CURLOPT_NOPROGRESS, 0L);
     if (request->ca_file != NULL)
         SET(curl, CURLOPT_CAINFO, request->ca_file);
     if (request->direct)
@@ -241,6 +256,8 @@ exchange_failed(struct exchange *x, CURLcode code, const char *reason, struct pg
 {
     if (x->too_long)
         return err_set(err, PGS_E_CORRUPT, "the answer is longer than what there is room for");
+    if (code == CURLE_ABORTED_BY_CALLBACK)
+        return err_set(err, PGS_E_STORE, "the store had no time left to answer");
     (void)err_set(err, PGS_E_STORE, "%s", reason[0] != '\0' ? reason : curl_easy_strerror(code));
     if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
         return err_hint(err, "name the authority that signed the server's certificate: "

@@ -10,6 +10,8 @@
 #include "core/buf.h"
 #include <pgstrata/error.h>
 
+#include <stdatomic.h>
+
 struct http_pool;
 
 struct http_pair {
@@ -26,7 +28,8 @@ struct http_request {
     struct buf *into;    /* gets the body of a 200 or 206, appended; NULL: answer->text gets it */
     const char *ca_file; /* NULL: the system's */
     int64_t timeout_ms;  /* for the whole exchange; 0: only a stall ends it */
-    bool direct;         /* never through a proxy of the environment */
+    const atomic_bool *interrupted; /* once true, the exchange ends; NULL: nothing ends it */
+    bool direct;                    /* never through a proxy of the environment */
 };
 
 /* Zeroed before its first use; what is in it belongs to it until the next exchange. */

@@ -24,6 +24,7 @@ struct s3_client {
     struct s3_credentials *credentials;
     const struct retry_clock *clock;
     atomic_llong skew_s; /* the server's clock less ours */
+    atomic_bool interrupted;
 };
 
 int
@@ -53,6 +54,12 @@ s3_client_free(struct s3_client *c)
     s3_credentials_free(c->credentials);
     http_pool_free(c->pool);
     free(c);
+}
+
+void
+s3_client_interrupt(struct s3_client *c)
+{
+    atomic_store(&c->interrupted, true);
 }
 
 const struct s3_config *
@@ -156,6 +163,7 @@ call_once(struct s3_client *c, const struct s3_call *call, struct s3_answer *ans
         .header_count = s.header_count,
         .body = call->body,
         .into = call->into,
+        .interrupted = &c->interrupted,
         .ca_file = c->config.ca_file[0] != '\0' ? c->config.ca_file : NULL,
     };
     *sent = true;
@@ -251,7 +259,7 @@ int
 s3_call(struct s3_client *c, const struct s3_call *call, struct s3_answer *answer,
         struct pgs_err *err)
 {
-    struct retry retry = retry_begin(c->clock);
+    struct retry retry = retry_begin(c->clock, &c->interrupted);
     struct mended mended = { 0 };
     answer->repeated = false;
     for (;;) {

@@ -38,6 +38,8 @@ struct s3_answer {
 PGS_CHECKED int s3_client_new(const char *url, const struct retry_clock *clock,
                               struct s3_client **client, struct pgs_err *err);
 void s3_client_free(struct s3_client *c); /* accepts NULL */
+/* Calls under way, and later ones, fail soon. Any thread. */
+void s3_client_interrupt(struct s3_client *c);
 const struct s3_config *s3_client_config(const struct s3_client *c);
 
 /* 0: the status is 2xx, or 404 for an object or upload that is not there, 412 or 416. All others

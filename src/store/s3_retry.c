@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#define SLICE_US INT64_C(100000)
+
 static int64_t
 real_now_us(void *context)
 {
@@ -39,13 +41,31 @@ const struct retry_clock retry_clock_real = {
 };
 
 struct retry
-retry_begin(const struct retry_clock *clock)
+retry_begin(const struct retry_clock *clock, const atomic_bool *interrupted)
 {
     return (struct retry){
         .clock = clock,
+        .interrupted = interrupted,
         .begin_us = clock->now_us(clock->context),
         .bound_us = RETRY_BOUND_FIRST_US,
     };
+}
+
+static bool
+is_interrupted(const struct retry *r)
+{
+    return r->interrupted != NULL && atomic_load(r->interrupted);
+}
+
+/* In slices, so that an interruption is seen. */
+static void
+wait_us(const struct retry *r, int64_t us)
+{
+    while (us > 0 && !is_interrupted(r)) {
+        int64_t slice = r->interrupted != NULL && us > SLICE_US ? SLICE_US : us;
+        r->clock->wait_us(r->clock->context, slice);
+        us -= slice;
+    }
 }
 
 bool
@@ -57,9 +77,9 @@ retry_wait(struct retry *r, int64_t at_least_us)
         us = at_least_us;
     if (c->now_us(c->context) - r->begin_us > RETRY_FOR_US - us)
         return false;
-    c->wait_us(c->context, us);
+    wait_us(r, us);
     r->bound_us = r->bound_us * 2 < RETRY_BOUND_LAST_US ? r->bound_us * 2 : RETRY_BOUND_LAST_US;
-    return true;
+    return !is_interrupted(r);
 }
 
 bool

@@ -1,6 +1,6 @@
 /* s3_retry.h: how long one call of a store goes on trying.
  *
- *     struct retry r = retry_begin(clock);
+ *     struct retry r = retry_begin(clock, &interrupted);
  *     while (!done && retry_wait(&r, at_least_us)) ...again...
  *
  * Waits are drawn evenly from zero to a bound that doubles from 100 ms to 4 s ("full jitter": many
@@ -9,6 +9,7 @@
 #ifndef STORE_S3_RETRY_H
 #define STORE_S3_RETRY_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,11 +29,13 @@ extern const struct retry_clock retry_clock_real;
 
 struct retry {
     const struct retry_clock *clock;
+    const atomic_bool *interrupted;
     int64_t begin_us;
     int64_t bound_us;
 };
 
-struct retry retry_begin(const struct retry_clock *clock);
+/* Once *interrupted, no wait goes on; NULL: nothing interrupts. */
+struct retry retry_begin(const struct retry_clock *clock, const atomic_bool *interrupted);
 /* Waits, at least as long as the server asked for. False, at once, when the next try would begin
  * too late. */
 bool retry_wait(struct retry *r, int64_t at_least_us);

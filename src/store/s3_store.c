@@ -362,6 +362,12 @@ s3_list(struct store *s, const char *prefix, const char *after, store_list_fn *f
 /* --- open and close --- */
 
 static void
+s3_interrupt(struct store *s)
+{
+    s3_client_interrupt(s3_client_of(s));
+}
+
+static void
 s3_close(struct store *base)
 {
     s3_client_free(s3_client_of(base));
@@ -381,6 +387,7 @@ static const struct store_ops s3_ops = {
     .upload_write = s3_upload_write,
     .upload_finish = s3_upload_finish,
     .upload_abort = s3_upload_abort,
+    .interrupt = s3_interrupt,
     .close = s3_close,
 };
 

@@ -91,6 +91,13 @@ store_close(struct store *s)
         s->ops->close(s);
 }
 
+void
+store_interrupt(struct store *s)
+{
+    if (s->ops->interrupt != NULL)
+        s->ops->interrupt(s);
+}
+
 int
 store_put(struct store *s, const char *name, struct slice bytes, struct pgs_err *err)
 {
@@ -279,6 +286,12 @@ prefix_upload_begin(struct store *s, const char *name, struct store_upload **upl
 }
 
 static void
+prefix_interrupt(struct store *s)
+{
+    store_interrupt(inner_of(s));
+}
+
+static void
 prefix_close(struct store *s)
 {
     free(s);
@@ -294,6 +307,7 @@ static const struct store_ops prefix_ops = {
     .remove = prefix_remove,
     .remove_many = prefix_remove_many,
     .upload_begin = prefix_upload_begin,
+    .interrupt = prefix_interrupt,
     .close = prefix_close,
 };
 

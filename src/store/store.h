@@ -58,6 +58,8 @@ struct store_ops {
     int (*upload_write)(struct store_upload *u, struct slice bytes, struct pgs_err *err);
     int (*upload_finish)(struct store_upload *u, struct pgs_err *err);
     void (*upload_abort)(struct store_upload *u);
+    /* NULL: no call waits for anybody. */
+    void (*interrupt)(struct store *s);
     void (*close)(struct store *s);
 };
 
@@ -74,6 +76,9 @@ struct store_upload {
  * exists; a bucket must be there. */
 PGS_CHECKED int store_open(const char *url, struct store **store, struct pgs_err *err);
 void store_close(struct store *s); /* accepts NULL */
+/* For a stop that storage must not hold up: calls under way, and all later ones, that would wait
+ * for a server end with PGS_E_STORE within two seconds. Any thread; cannot be taken back. */
+void store_interrupt(struct store *s);
 
 PGS_CHECKED int store_put(struct store *s, const char *name, struct slice bytes,
                           struct pgs_err *err);

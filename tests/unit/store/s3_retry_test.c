@@ -45,7 +45,7 @@ waits_double_and_end(void **state)
     static const int64_t expected[] = { 100000, 200000, 400000, 800000, 1600000, 3200000 };
     struct stopped s = { .now_us = 77 };
     struct retry_clock clock = clock_of(&s);
-    struct retry r = retry_begin(&clock);
+    struct retry r = retry_begin(&clock, NULL);
     (void)state;
     for (size_t i = 0; i < 6; i++) {
         s.random = (uint64_t)expected[i]; /* modulo bound + 1: the bound itself */
@@ -62,7 +62,7 @@ chance_may_give_no_wait_at_all(void **state)
 {
     struct stopped s = { 0 };
     struct retry_clock clock = clock_of(&s);
-    struct retry r = retry_begin(&clock);
+    struct retry r = retry_begin(&clock, NULL);
     (void)state;
     for (size_t i = 0; i < 20; i++)
         assert_true(retry_wait(&r, 0));
@@ -74,7 +74,7 @@ the_server_is_given_the_time_it_asks_for(void **state)
 {
     struct stopped s = { 0 };
     struct retry_clock clock = clock_of(&s);
-    struct retry r = retry_begin(&clock);
+    struct retry r = retry_begin(&clock, NULL);
     (void)state;
     assert_true(retry_wait(&r, 4000000));
     assert_true(retry_wait(&r, 4000000));
@@ -87,10 +87,34 @@ a_call_that_took_long_is_not_tried_again(void **state)
 {
     struct stopped s = { 0 };
     struct retry_clock clock = clock_of(&s);
-    struct retry r = retry_begin(&clock);
+    struct retry r = retry_begin(&clock, NULL);
     (void)state;
     s.now_us = RETRY_FOR_US + 1;
     assert_false(retry_wait(&r, 0));
+}
+
+struct interrupting {
+    struct stopped stopped;
+    atomic_bool interrupted;
+};
+
+static void
+interrupting_wait(void *context, int64_t us)
+{
+    struct interrupting *i = context;
+    stopped_wait(&i->stopped, us);
+    atomic_store(&i->interrupted, i->stopped.wait_count == 3);
+}
+
+static void
+an_interruption_cuts_a_wait_short(void **state)
+{
+    struct interrupting i = { 0 };
+    struct retry_clock clock = { stopped_now, interrupting_wait, stopped_random, &i };
+    struct retry r = retry_begin(&clock, &i.interrupted);
+    (void)state;
+    assert_false(retry_wait(&r, 4000000));
+    assert_int_equal(i.stopped.now_us, 300000);
 }
 
 static void
@@ -127,6 +151,7 @@ main(void)
         cmocka_unit_test(chance_may_give_no_wait_at_all),
         cmocka_unit_test(the_server_is_given_the_time_it_asks_for),
         cmocka_unit_test(a_call_that_took_long_is_not_tried_again),
+        cmocka_unit_test(an_interruption_cuts_a_wait_short),
         cmocka_unit_test(the_real_clock_waits_and_its_chance_changes),
         cmocka_unit_test(only_what_can_pass_is_tried_again),
     };
