@@ -92,7 +92,7 @@ void archiver_pause(struct archiver *a, long ms);
 /* Joins a thread that has been told to end. A server that does not answer must not keep it: after a
  * while the connections are cut; nor must a store, once the stop is overdue. */
 void archiver_join(struct archiver *a, pthread_t thread);
-/* The same for one that only writes to the store: the connections stay, to confirm what it wrote. */
+/* The same for one that only writes to the store: connections stay, to confirm what it wrote. */
 void archiver_join_flusher(struct archiver *a, pthread_t thread);
 /* Hands an item to the builder of the running session. false: still yours (no session, or no
  * room). */

@@ -30,8 +30,8 @@ int s3_head(struct store *s, const char *name, struct store_stat *stat, struct p
 
 int s3_upload_begin(struct store *s, const char *name, struct store_upload **upload,
                     struct pgs_err *err);
-int s3_upload_write(struct store_upload *u, struct slice bytes, struct pgs_err *err);
-int s3_upload_finish(struct store_upload *u, struct pgs_err *err);
-void s3_upload_abort(struct store_upload *u);
+int s3_upload_write(struct store_upload *base, struct slice bytes, struct pgs_err *err);
+int s3_upload_finish(struct store_upload *base, struct pgs_err *err);
+void s3_upload_abort(struct store_upload *base);
 
 #endif

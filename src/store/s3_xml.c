@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <expat.h>
+#include <openssl/crypto.h>
 #include <stdlib.h>
 
 #define DEPTH_MAX 8
@@ -115,8 +116,7 @@ xml_walk(struct slice document, xml_element_fn *fn, void *context, struct pgs_er
 
 struct wanted {
     const char *path;
-    char *text;
-    size_t size;
+    struct buf text;
     bool found;
 };
 
@@ -125,9 +125,9 @@ wanted_element(void *context, const char *path, const char *text, struct pgs_err
 {
     struct wanted *w = context;
     (void)err;
-    if (!w->found && strcmp(path, w->path) == 0 && strlen(text) < w->size) {
+    if (!w->found && strcmp(path, w->path) == 0) {
         w->found = true;
-        memcpy(w->text, text, strlen(text) + 1);
+        buf_put(&w->text, text, strlen(text) + 1);
     }
     return 0;
 }
@@ -135,11 +135,16 @@ wanted_element(void *context, const char *path, const char *text, struct pgs_err
 int
 xml_text(struct slice document, const char *path, char *text, size_t size, struct pgs_err *err)
 {
-    struct wanted w = { .path = path, .text = text, .size = size };
+    struct wanted w = { .path = path };
     int rc = xml_walk(document, wanted_element, &w, err);
-    if (rc < 0)
-        return rc;
-    return w.found ? 0 : PGS_NONE;
+    if (rc == 0 && (!w.found || w.text.size > size))
+        rc = PGS_NONE;
+    if (rc == 0)
+        memcpy(text, w.text.data, w.text.size);
+    if (w.text.data != NULL)
+        OPENSSL_cleanse(w.text.data, w.text.size); /* keys of STS come this way */
+    buf_release(&w.text);
+    return rc;
 }
 
 /* --- errors --- */

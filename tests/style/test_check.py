@@ -21,7 +21,7 @@ def found(rule, path, text):
     ("restore/plan.c", '"archiver/archiver.h"'),
     ("restore/plan.c", '"control/jobs.h"'),
     ("src/control/jobs.c", '"cli/options.h"'),
-    ("src/store/file.c", "<jansson.h>"),
+    ("src/store/file.c", "<lmdb.h>"),
     ("src/store/file.c", "<systemd/sd-daemon.h>"),
     ("restore/plan.c", "<openssl/evp.h>"),
     ("src/core/err.c", "<somelib.h>"),
