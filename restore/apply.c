@@ -56,6 +56,8 @@ apply_plan_id(const struct plan *plan, const struct pitr_opts *opts, char id[PLA
         const struct plan_table *t = &plan->tables[i];
         tables[i] = (struct plan_id_table){ .oid = t->relation->oid,
                                             .shape_id = relation_shape_id(t->relation),
+                                            .live_shape_id =
+                                                t->live == NULL ? 0 : relation_shape_id(t->live),
                                             .inserted = t->inserted,
                                             .updated = t->updated,
                                             .deleted = t->deleted,

@@ -34,14 +34,24 @@ column_of_attnum(const struct relation *r, int16_t attnum)
 
 /* --- foreign keys --- */
 
-/* Columns in a foreign key that are not published (generated ones) are not in the stage: the key is
- * then checked from the live row. */
+/* Columns in a foreign key that are not published (generated ones), or that came after the cut, are
+ * not in the stage: the key is then checked from the live row. */
 static bool
-columns_staged(const struct foreign_key_check *fk, const struct relation *r, bool child_side)
+references_staged(const struct foreign_key_check *fk, const struct plan_table *t)
 {
     for (size_t i = 0; i < fk->column_count; i++) {
-        int16_t attnum = child_side ? fk->columns[i].child_attnum : fk->columns[i].parent_attnum;
-        if (column_of_attnum(r, attnum) == r->column_count)
+        size_t column = column_of_attnum(t->live, fk->columns[i].child_attnum);
+        if (column == t->live->column_count || t->mapping.then[column] < 0)
+            return false;
+    }
+    return true;
+}
+
+static bool
+referenced_published(const struct foreign_key_check *fk, const struct relation *r)
+{
+    for (size_t i = 0; i < fk->column_count; i++) {
+        if (column_of_attnum(r, fk->columns[i].parent_attnum) == r->column_count)
             return false;
     }
     return true;
@@ -59,7 +69,7 @@ refers_to_tenant(const struct foreign_key_check *fk, const struct plan_table *t)
 static void
 put_references(struct buf *sql, const struct foreign_key_check *fk, const struct plan_table *t)
 {
-    bool staged = columns_staged(fk, t->live, true);
+    bool staged = references_staged(fk, t);
     buf_put_str(sql, refers_to_tenant(fk, t) ? "SELECT " : "SELECT DISTINCT ");
     for (size_t i = 0; i < fk->column_count; i++) {
         buf_put_str(sql, i == 0 ? "" : ", ");
@@ -157,7 +167,7 @@ check_children(struct plan *plan, const struct foreign_key_check *fk, const stru
 {
     struct buf sql = { 0 };
     bool none = false;
-    if (!columns_staged(fk, t->live, false)) {
+    if (!referenced_published(fk, t->live)) {
         err_set(err, PGS_E_REFUSED, "foreign key %s refers to a generated column of table %s",
                 fk->name, t->label);
         return err_hint(err, "leave the table out with --exclude-tables %s", t->label);

@@ -4,6 +4,7 @@
 #include "restore/json_row.h"
 #include "restore/stage.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,13 +12,6 @@ uint64_t
 diff_count(const struct plan_table *t)
 {
     return t->inserted + t->updated + t->deleted;
-}
-
-/* A column that is not in the key, but that foreign keys refer to. */
-static bool
-kept_beside_key(const struct plan_table *t, size_t column)
-{
-    return t->referenced[column] && !t->relation->columns[column].key;
 }
 
 struct diff_column
@@ -30,7 +24,7 @@ diff_column_of(const struct plan_table *t, size_t column)
             return name;
         }
     }
-    pgs_assert(kept_beside_key(t, column));
+    pgs_assert(t->kept[column]);
     snprintf(name.name, sizeof(name.name), "o%zu", column);
     return name;
 }
@@ -56,7 +50,7 @@ diff_create(struct plan *plan, const struct plan_table *t, struct pgs_err *err)
     for (size_t i = 0; i < t->key_count; i++)
         put_column_definition(&sql, t, t->key_columns[i]);
     for (size_t i = 0; i < t->live->column_count; i++) {
-        if (kept_beside_key(t, i))
+        if (t->kept[i])
             put_column_definition(&sql, t, i);
     }
     buf_put_str(&sql, ") ON COMMIT DROP");
@@ -72,7 +66,7 @@ put_kept_names(struct buf *sql, const struct plan_table *t, const char *alias)
     for (size_t i = 0; i < t->key_count; i++)
         buf_printf(sql, ", %s.k%zu", alias, i);
     for (size_t i = 0; i < t->live->column_count; i++) {
-        if (kept_beside_key(t, i))
+        if (t->kept[i])
             buf_printf(sql, ", %s.o%zu", alias, i);
     }
 }
@@ -89,12 +83,17 @@ put_live(struct buf *sql, const struct plan_table *t)
     buf_put_u8(sql, ')');
 }
 
-/* "l.v0, l.v1" */
+/* "l.v0, l.v1": those that existed at the cut */
 static void
 put_columns(struct buf *sql, const struct plan_table *t, const char *prefix)
 {
-    for (size_t i = 0; i < t->live->column_count; i++)
-        buf_printf(sql, "%s%s%zu", i == 0 ? "" : ", ", prefix, i);
+    const char *separator = "";
+    for (size_t i = 0; i < t->live->column_count; i++) {
+        if (t->mapping.then[i] < 0)
+            continue;
+        buf_printf(sql, "%s%s%zu", separator, prefix, i);
+        separator = ", ";
+    }
 }
 
 static void
@@ -112,7 +111,7 @@ put_kept(struct buf *sql, const struct plan_table *t, const char *keys_from)
     for (size_t i = 0; i < t->key_count; i++)
         buf_printf(sql, ", %s%zu AS k%zu", keys_from, t->key_columns[i], i);
     for (size_t i = 0; i < t->live->column_count; i++) {
-        if (kept_beside_key(t, i))
+        if (t->kept[i])
             buf_printf(sql, ", l.v%zu AS o%zu", i, i);
     }
 }
@@ -423,8 +422,8 @@ sql_samples(struct buf *sql, const struct plan_table *t, unsigned most)
     buf_put_str(sql, "SELECT d.op");
     for (size_t i = 0; i < t->live->column_count; i++)
         buf_printf(sql, ", l.%s", t->sql_columns[i]);
-    for (size_t i = 0; i < t->live->column_count; i++)
-        buf_printf(sql, ", s.c%zu", i);
+    buf_put_str(sql, ", ");
+    stage_put_columns(sql, t, "s");
     buf_put_str(sql, " FROM (");
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         buf_printf(sql, "%s(SELECT %zu AS kind, op, stage, live FROM pg_temp.pgs_diff_%zu",
@@ -438,17 +437,28 @@ sql_samples(struct buf *sql, const struct plan_table *t, unsigned most)
                t->sql_name, t->number);
 }
 
+/* A row of the answer as the live table's columns: those of the stage from `stage` on, the others,
+ * which came after the cut, as they are live, or absent where nothing is. */
+static void
+sample_fields(const struct plan_table *t, const struct pg_rows *rows, size_t row, bool live,
+              bool staged, struct row_field *fields)
+{
+    size_t stage = 1 + t->live->column_count;
+    for (size_t i = 0; i < t->live->column_count; i++) {
+        bool from_stage = staged && t->mapping.then[i] >= 0;
+        fields[i] = (struct row_field){ .kind = ROW_ABSENT };
+        if (!from_stage && !live)
+            continue;
+        fields[i].text = pg_cell_slice(rows, row, from_stage ? stage : 1 + i);
+        fields[i].kind = fields[i].text.data == NULL ? ROW_NULL : ROW_TEXT;
+        stage += from_stage;
+    }
+}
+
 static struct slice
-sample_image(struct plan *plan, const struct plan_table *t, const struct pg_rows *rows, size_t row,
-             size_t first)
+sample_image(struct plan *plan, const struct plan_table *t, const struct row_field *fields)
 {
     struct buf json = { 0 };
-    size_t count = t->live->column_count;
-    struct row_field *fields = arena_alloc_array(plan->arena, count + 1, sizeof(*fields));
-    for (size_t i = 0; i < count; i++) {
-        fields[i].text = pg_cell_slice(rows, row, first + i);
-        fields[i].kind = fields[i].text.data == NULL ? ROW_NULL : ROW_TEXT;
-    }
     json_put_row(&json, t->live, fields);
     struct slice image = arena_dup(plan->arena, buf_slice(&json));
     buf_release(&json);
@@ -456,14 +466,13 @@ sample_image(struct plan *plan, const struct plan_table *t, const struct pg_rows
 }
 
 static struct slice
-sample_key(struct plan *plan, const struct plan_table *t, const struct pg_rows *rows, size_t row,
-           size_t first)
+sample_key(struct plan *plan, const struct plan_table *t, const struct row_field *fields)
 {
     struct buf json = { 0 };
-    struct slice fields[PLAN_KEY_COLUMNS_MAX];
+    struct slice key_fields[PLAN_KEY_COLUMNS_MAX];
     for (size_t i = 0; i < t->key_count; i++)
-        fields[i] = pg_cell_slice(rows, row, first + t->key_columns[i]);
-    json_put_key(&json, t->live, fields);
+        key_fields[i] = fields[t->key_columns[i]].text;
+    json_put_key(&json, t->live, key_fields);
     struct slice key = arena_dup(plan->arena, buf_slice(&json));
     buf_release(&json);
     return key;
@@ -472,17 +481,21 @@ sample_key(struct plan *plan, const struct plan_table *t, const struct pg_rows *
 static void
 sample_take(struct plan *plan, struct plan_table *t, const struct pg_rows *rows, size_t row)
 {
-    size_t live = 1, stage = 1 + t->live->column_count;
+    size_t count = t->live->column_count;
+    struct row_field *before = arena_alloc_array(plan->arena, count + 1, sizeof(*before));
+    struct row_field *after = arena_alloc_array(plan->arena, count + 1, sizeof(*after));
     char op = pg_cell(rows, row, 0)[0];
     struct pitr_sample *s = &t->samples[t->sample_count++];
     *s = (struct pitr_sample){ .op = op == 'R' ? 'U' : op,
                                .before_json = SLICE_NULL,
                                .after_json = SLICE_NULL };
-    s->key_json = sample_key(plan, t, rows, row, op == 'I' ? stage : live);
+    sample_fields(t, rows, row, true, false, before);
+    sample_fields(t, rows, row, op != 'I', true, after);
+    s->key_json = sample_key(plan, t, op == 'I' ? after : before);
     if (op != 'I')
-        s->before_json = sample_image(plan, t, rows, row, live);
+        s->before_json = sample_image(plan, t, before);
     if (op != 'D')
-        s->after_json = sample_image(plan, t, rows, row, stage);
+        s->after_json = sample_image(plan, t, after);
 }
 
 int
@@ -505,6 +518,96 @@ diff_samples(struct plan *plan, struct plan_table *t, unsigned most, struct pgs_
     return rc < 0 ? err_doing(err, "read samples of table %s", t->label) : 0;
 }
 
+/* --- values that were converted --- */
+
+/* Whether the stream of the table since the cut is whole: a change of columns breaks coverage, but
+ * no change is missing. */
+static int
+stream_is_whole(struct plan *plan, const struct plan_table *t, struct arena *scratch, bool *whole,
+                struct pgs_err *err)
+{
+    static const char *const harmless[] = { "shape_changed", "rows_changed" };
+    struct archive_gap *gaps;
+    size_t count;
+    struct archive *a = plan->session->archive;
+    int rc = archive_gaps(a, scratch, &gaps, &count, err);
+    *whole = plan->cut.era == archive_era(a);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        const struct archive_gap *g = &gaps[i];
+        bool known = g->end != 0 && (slice_equal(g->code, slice_str(harmless[0])) ||
+                                     slice_equal(g->code, slice_str(harmless[1])));
+        bool concerns = g->table_oid == 0 || g->table_oid == t->live->oid;
+        if (concerns && !known && g->begin < plan->end && (g->end == 0 || g->end > plan->cut.lsn))
+            *whole = false;
+    }
+    return rc;
+}
+
+static int
+count_unexplained(struct plan *plan, const struct plan_table *t, uint64_t *count,
+                  struct pgs_err *err)
+{
+    struct pg_rows *rows = NULL;
+    struct buf sql = { 0 };
+    buf_printf(&sql,
+               "SELECT count(*) FROM pg_temp.pgs_diff_%zu d WHERE d.op IN ('U', 'R')"
+               " AND NOT EXISTS (SELECT FROM pg_temp.pgs_window_%zu w WHERE ",
+               t->number, t->number);
+    for (size_t i = 0; i < t->key_count; i++)
+        buf_printf(&sql, "%sw.k%zu %s d.k%zu", i == 0 ? "" : " AND ", i, t->equals[i], i);
+    buf_put_u8(&sql, ')');
+    int rc = pg_query(plan->session->conn, buf_cstr(&sql), PG_NO_PARAMS, &rows, err);
+    if (rc == 0)
+        *count = cell_u64(rows, 0);
+    pg_rows_free(rows);
+    buf_release(&sql);
+    return rc;
+}
+
+static int
+refuse_converted(const struct plan_table *t, const char *why, struct pgs_err *err)
+{
+    (void)err_set(err, PGS_E_REFUSED, "table %s has changed since then: %s", t->label, why);
+    (void)err_code(err, "shape_changed");
+    return err_hint(err,
+                    "load its rows beside the live ones with --to-schema, or leave it out with "
+                    "--exclude-tables %s",
+                    t->label);
+}
+
+/* ALTER TYPE ... USING may have made anything of the values. If it did, rows differ now that nobody
+ * has changed: then nobody knows what values of then mean today. */
+static int
+check_conversion(struct plan *plan, const struct plan_table *t, struct pgs_err *err)
+{
+    struct arena *scratch = arena_new(NULL);
+    struct changed_keys changed;
+    struct pgs_lsn_range since = { plan->cut.lsn, plan->end };
+    uint64_t unexplained = 0;
+    bool whole = false;
+    int rc = stream_is_whole(plan, t, scratch, &whole, err);
+    if (rc == 0 && !whole)
+        rc = refuse_converted(t, "a column has another type, and changes since are not all known",
+                              err);
+    if (rc == 0)
+        rc = scan_changed_keys(plan->session->archive, &plan->tenant, t->live->oid, since, scratch,
+                               &changed, err);
+    if (rc == 0)
+        rc = window_fill(plan, t, changed.keys, changed.count, err);
+    if (rc == 0)
+        rc = count_unexplained(plan, t, &unexplained, err);
+    if (rc == 0 && unexplained > 0)
+        rc = refuse_converted(t,
+                              arena_printf(scratch,
+                                           "a column has another type, and its values were not "
+                                           "converted as PostgreSQL does by itself (%" PRIu64
+                                           " rows read differently that nobody has changed)",
+                                           unexplained),
+                              err);
+    arena_free(scratch);
+    return rc;
+}
+
 int
 diff_finish(struct plan *plan, bool owners, unsigned samples, struct pgs_err *err)
 {
@@ -512,6 +615,8 @@ diff_finish(struct plan *plan, bool owners, unsigned samples, struct pgs_err *er
     for (size_t i = 0; rc == 0 && i < plan->table_count; i++) {
         if (owners)
             rc = diff_check_owners(plan, &plan->tables[i], err);
+        if (rc == 0 && plan->tables[i].mapping.converts)
+            rc = check_conversion(plan, &plan->tables[i], err);
         if (rc == 0)
             rc = diff_samples(plan, &plan->tables[i], samples, err);
     }

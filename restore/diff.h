@@ -4,10 +4,10 @@
  *
  * op: I put back, U changed back, R changed back by deleting and inserting (see plan.h), D removed.
  * stage and live point at the rows; k<i> are the key columns, o<j> the live values of other columns
- * that foreign keys refer to, kept for the checks after the live row is gone. Rows that are equal
- * are not in it. `*<>` compares images, as json has no equality and 1.0 is not 1.00; where
- * only storage differs and the text is the same, a preview counts the row as equal. digest: over
- * the row before and after, where the plan's id is asked for. */
+ * that are needed when the live row is gone: foreign keys refer to them, or they came after the
+ * cut. Rows that are equal are not in it. `*<>` compares images, as json has no equality and 1.0 is
+ * not 1.00; where only storage differs and the text is the same, a preview counts the row as equal.
+ * digest: over the row before and after, where the plan's id is asked for. */
 #ifndef RESTORE_DIFF_H
 #define RESTORE_DIFF_H
 
@@ -28,7 +28,8 @@ PGS_CHECKED int diff_touches(struct plan *plan, const struct plan_table *t,
 /* Up to `most` sample rows of each kind into t->samples. Before anything is written. */
 PGS_CHECKED int diff_samples(struct plan *plan, struct plan_table *t, unsigned most,
                              struct pgs_err *err);
-/* Samples, and with `owners` the check of owners, for every table, once the diffs are final. */
+/* Samples, with `owners` the check of owners, and that converted values were converted as they are
+ * here, for every table, once the diffs are final. PGS_E_REFUSED `shape_changed`. */
 PGS_CHECKED int diff_finish(struct plan *plan, bool owners, unsigned samples, struct pgs_err *err);
 uint64_t diff_count(const struct plan_table *t); /* rows in it */
 

@@ -54,11 +54,15 @@ put_member(struct buf *out, bool first, struct slice name, struct slice value)
 void
 json_put_row(struct buf *out, const struct relation *r, const struct row_field *fields)
 {
+    bool first = true;
     buf_put_u8(out, '{');
     for (size_t i = 0; i < r->column_count; i++) {
         pgs_assert(fields[i].kind != ROW_UNCHANGED);
+        if (fields[i].kind == ROW_ABSENT)
+            continue;
         struct slice value = fields[i].kind == ROW_TEXT ? fields[i].text : SLICE_NULL;
-        put_member(out, i == 0, r->columns[i].name, value);
+        put_member(out, first, r->columns[i].name, value);
+        first = false;
     }
     buf_put_u8(out, '}');
 }

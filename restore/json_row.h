@@ -11,6 +11,8 @@
 
 /* "text", quoted and escaped; SLICE_NULL: null. */
 void json_put_text(struct buf *out, struct slice text);
+/* The field is not known: json_put_row leaves it out. */
+#define ROW_ABSENT 0
 /* {"column": value, ...} of all columns; no field may be unchanged TOAST. */
 void json_put_row(struct buf *out, const struct relation *r, const struct row_field *fields);
 /* {"key column": value, ...} from the key's fields in order. */

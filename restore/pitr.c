@@ -38,7 +38,9 @@ result_fill(const struct plan *plan, const struct pitr_opts *opts, struct arena 
                                             .updated = t->updated,
                                             .deleted = t->deleted,
                                             .samples = t->samples,
-                                            .sample_count = t->sample_count };
+                                            .sample_count = t->sample_count,
+                                            .changes = t->mapping.changes,
+                                            .change_count = t->mapping.change_count };
         r->inserted += t->inserted;
         r->updated += t->updated;
         r->deleted += t->deleted;

@@ -49,8 +49,9 @@ table_sql(struct plan *plan, struct plan_table *t, struct pgs_err *err)
 static int
 table_keys(struct plan_table *t, struct pgs_err *err)
 {
-    for (size_t i = 0; i < t->relation->column_count; i++) {
-        if (!t->relation->columns[i].key)
+    const struct relation *r = t->live != NULL ? t->live : t->relation;
+    for (size_t i = 0; i < r->column_count; i++) {
+        if (!r->columns[i].key)
             continue;
         if (t->key_count == PLAN_KEY_COLUMNS_MAX)
             return err_set(err, PGS_E_REFUSED, "table %s has more than %d key columns", t->label,
@@ -58,69 +59,6 @@ table_keys(struct plan_table *t, struct pgs_err *err)
         t->key_columns[t->key_count++] = i;
     }
     return 0;
-}
-
-/* --- shapes --- */
-
-static const struct column *
-column_by_attnum(const struct relation *r, int16_t attnum)
-{
-    for (size_t i = 0; i < r->column_count; i++) {
-        if (r->columns[i].attnum == attnum)
-            return &r->columns[i];
-    }
-    return NULL;
-}
-
-/* What differs, in words: the first difference says where to look. */
-static void
-shape_difference(const struct relation *then, const struct relation *now, struct buf *out)
-{
-    for (size_t i = 0; i < then->column_count; i++) {
-        const struct column *a = &then->columns[i];
-        const struct column *b = column_by_attnum(now, a->attnum);
-        if (b == NULL)
-            buf_printf(out, "column %.*s is gone", SLICE_PRINT(a->name));
-        else if (!slice_equal(a->name, b->name))
-            buf_printf(out, "column %.*s is called %.*s now", SLICE_PRINT(a->name),
-                       SLICE_PRINT(b->name));
-        else if (a->type_oid != b->type_oid || a->typmod != b->typmod)
-            buf_printf(out, "column %.*s was %.*s and is %.*s", SLICE_PRINT(a->name),
-                       SLICE_PRINT(a->type_name), SLICE_PRINT(b->type_name));
-        else if (a->key != b->key)
-            buf_printf(out, "column %.*s %s the key", SLICE_PRINT(a->name),
-                       b->key ? "came into" : "left");
-        else
-            continue;
-        return;
-    }
-    for (size_t i = 0; i < now->column_count; i++) {
-        if (column_by_attnum(then, now->columns[i].attnum) == NULL) {
-            buf_printf(out, "column %.*s was added", SLICE_PRINT(now->columns[i].name));
-            return;
-        }
-    }
-    if (then->route == ROUTE_SCHEMA && now->route == ROUTE_SCHEMA) {
-        buf_printf(out, "it was in tenant %.*s's schema and is in tenant %.*s's",
-                   SLICE_PRINT(then->tenant), SLICE_PRINT(now->tenant));
-        return;
-    }
-    buf_printf(out, "its rows find their tenant in another way (%s, now %s)",
-               route_name(then->route), route_name(now->route));
-}
-
-static int
-shape_changed(const struct plan_table *t, const struct relation *live, struct pgs_err *err)
-{
-    struct buf what = { 0 };
-    shape_difference(t->relation, live, &what);
-    err_set(err, PGS_E_REFUSED, "table %s has changed since then: %s", t->label, buf_cstr(&what));
-    buf_release(&what);
-    err_code(err, "shape_changed");
-    return err_hint(err,
-                    "load its rows beside the live ones with --to-schema, or leave it out with "
-                    "--exclude-tables %s",
-                    t->label);
 }
 
 static int
@@ -181,6 +119,8 @@ table_method(struct plan *plan, struct plan_table *t, struct pgs_err *err)
     t->rewind = false;
     if (plan->cut.era != archive_era(a)) /* deletes between two eras left no version */
         return 0;
+    if (t->mapping.changed)
+        return 0;
     int rc = archive_coverage(a, t->relation->oid, plan->cut.lsn, plan->end, &unbroken, &ignored);
     if (rc < 0)
         return ignored.kind == PGS_E_REFUSED ? 0 : (*err = ignored, rc);
@@ -199,10 +139,12 @@ table_live(struct builder *b, struct plan_table *t, struct pgs_err *err)
     const struct relation *live = catalog_by_oid(&b->plan->catalog, t->relation->oid);
     if (live == NULL)
         return table_dropped(t->label, err);
-    if (relation_shape_id(live) != relation_shape_id(t->relation))
-        return shape_changed(t, live, err);
     t->live = live;
     t->label = table_label(b->plan->arena, live);
+    int rc = mapping_build(b->session->conn, t->label, t->relation, live, b->plan->arena,
+                           &t->mapping, err);
+    if (rc < 0)
+        return rc;
     if (!archive_table_covered(b->session->archive, live->oid)) {
         err_set(err, PGS_E_REFUSED,
                 "table %s is not covered at present, so that a restore could not be undone",
@@ -493,12 +435,13 @@ table_constraints(struct plan *plan, struct plan_table *t, bool replica)
     t->equals = arena_alloc_array(plan->arena, t->key_count + 1, sizeof(char *));
     t->replace = arena_alloc_array(plan->arena, r->column_count + 1, sizeof(bool));
     t->referenced = arena_alloc_array(plan->arena, r->column_count + 1, sizeof(bool));
+    t->kept = arena_alloc_array(plan->arena, r->column_count + 1, sizeof(bool));
     for (size_t i = 0; i < t->key_count; i++)
         t->equals[i] = constraints_equals(c, r->oid, r->columns[t->key_columns[i]].attnum);
     for (size_t i = 0; i < r->column_count; i++) {
         /* The key decides which rows belong together, so its values are equal in an update. */
         t->replace[i] =
-            !r->columns[i].key &&
+            !r->columns[i].key && t->mapping.then[i] >= 0 &&
             (r->columns[i].identity == 'a' || constraints_indexed(c, r->oid, r->columns[i].attnum));
     }
     for (size_t i = 0; i < c->trigger_count; i++) {
@@ -524,6 +467,14 @@ mark_referenced(struct plan *plan)
     }
 }
 
+/* What the checks of foreign keys and a row that is deleted and inserted need. */
+static void
+mark_kept(struct plan_table *t)
+{
+    for (size_t i = 0; i < t->live->column_count; i++)
+        t->kept[i] = !t->live->columns[i].key && (t->referenced[i] || t->mapping.then[i] < 0);
+}
+
 int
 plan_constraints(struct plan *plan, bool replica, struct pgs_err *err)
 {
@@ -537,6 +488,8 @@ plan_constraints(struct plan *plan, bool replica, struct pgs_err *err)
     for (size_t i = 0; i < plan->table_count; i++)
         table_constraints(plan, &plan->tables[i], replica);
     mark_referenced(plan);
+    for (size_t i = 0; i < plan->table_count; i++)
+        mark_kept(&plan->tables[i]);
     return 0;
 }
 

@@ -11,18 +11,20 @@
 #define RESTORE_PLAN_H
 
 #include "restore/constraints.h"
+#include "restore/mapping.h"
 #include "restore/select.h"
 
 #define PLAN_KEY_COLUMNS_MAX 32
 
 struct plan_table {
     struct coverage coverage;                 /* for the state at the cut */
-    const struct relation *relation;          /* its shape at the cut, and, in place, now */
-    const struct relation *live;              /* NULL when restored to another schema */
+    const struct relation *relation;          /* its shape at the cut */
+    const struct relation *live;              /* now; NULL when restored to another schema */
+    struct mapping mapping;                   /* in place: from the one to the other */
     const char *label;                        /* schema.name, for messages */
     const char *sql_name;                     /* "schema"."name" of the live table */
     const char **sql_columns;                 /* quoted, by column */
-    size_t key_columns[PLAN_KEY_COLUMNS_MAX]; /* indexes into the relation's columns */
+    size_t key_columns[PLAN_KEY_COLUMNS_MAX]; /* indexes into the columns of live, or relation */
     size_t key_count;
     bool rewind;
     /* rewind: keys changed in [cut, now), sorted, without duplicates. Grows with stage_extend. */
@@ -33,6 +35,7 @@ struct plan_table {
     const char **equals; /* operator by key column */
     bool *replace;       /* by column: a row whose value changes is deleted and inserted */
     bool *referenced;    /* by column: a foreign key points here */
+    bool *kept;          /* by column, not of the key: its live value is needed after its row */
     bool trigger_fires;  /* some trigger or rule of the user's will see our statements */
 
     /* Filled by stage and diff. */

@@ -16,8 +16,9 @@ plan_id(const struct plan_id_input *input, char id[PLAN_ID_SIZE])
     buf_put_varslice(&text, slice_str(input->to_schema != NULL ? input->to_schema : ""));
     for (size_t i = 0; i < input->table_count; i++) {
         const struct plan_id_table *t = &input->tables[i];
-        buf_printf(&text, "\n%u %016" PRIx64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %s", t->oid,
-                   t->shape_id, t->inserted, t->updated, t->deleted, t->digest);
+        buf_printf(
+            &text, "\n%u %016" PRIx64 " %016" PRIx64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %s",
+            t->oid, t->shape_id, t->live_shape_id, t->inserted, t->updated, t->deleted, t->digest);
     }
     digest_sha256_hex(buf_slice(&text), id);
     buf_release(&text);

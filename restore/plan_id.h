@@ -2,7 +2,7 @@
  * it, unless something that matters changed in between. Pure.
  *
  * SHA-256 over tenant, place of the cut, where the rows go, and for each table by (schema, name):
- * its oid, shape, and the digest over (key, before, after) of all rows that differ. The cut counts
+ * its oid, shapes, and the digest over (key, before, after) of all rows that differ. The cut counts
  * as the set of transactions it keeps, by the last one, since its LSN grows with the archive as
  * long as nothing came after it. Method and live LSN are left out: they change nothing. */
 #ifndef RESTORE_PLAN_ID_H
@@ -16,7 +16,7 @@
 
 struct plan_id_table {
     uint32_t oid;
-    uint64_t shape_id;
+    uint64_t shape_id, live_shape_id; /* the latter 0 when the live table plays no part */
     uint64_t inserted, updated, deleted;
     const char *digest; /* hex; empty when nothing differs */
 };

@@ -15,6 +15,7 @@
 #define RESTORE_RESTORE_H
 
 #include "pg/setup.h"
+#include "restore/mapping.h"
 #include "strata/archive.h"
 #include "strata/scan.h"
 
@@ -69,6 +70,9 @@ struct pitr_table {
     uint64_t inserted, updated, deleted;
     struct pitr_sample *samples;
     size_t sample_count;
+    /* In place: how its columns changed since the target, and what that means for the rows. */
+    const struct schema_change *changes;
+    size_t change_count;
 };
 struct pitr_result {
     const char *status; /* "previewed", "completed", "unchanged" */

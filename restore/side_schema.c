@@ -72,7 +72,7 @@ table_load(struct plan *plan, struct plan_table *t, const char *name, struct pgs
         rc = pg_copy_in_begin(copy.conn, buf_cstr(&sql), err);
     if (rc == 0) {
         while (rc == 0 && (rc = state_next(state, &row, err)) == 0) {
-            row_copy_fields(&copy, row.fields, t->relation->column_count);
+            row_copy_fields(&copy, row.fields, t->relation->column_count, NULL);
             rc = row_copy_end_line(&copy, err);
         }
         rc = row_copy_finish(&copy, rc == PGS_NONE ? 0 : rc, &t->inserted, err);

@@ -19,11 +19,16 @@ put_field(struct buf *lines, bool first, struct slice field)
 }
 
 void
-row_copy_fields(struct row_copy *copy, const struct row_field *fields, size_t count)
+row_copy_fields(struct row_copy *copy, const struct row_field *fields, size_t count,
+                const int *places)
 {
+    bool first = true;
     for (size_t i = 0; i < count; i++) {
         pgs_assert(fields[i].kind != ROW_UNCHANGED);
-        put_field(&copy->lines, i == 0, fields[i].kind == ROW_TEXT ? fields[i].text : SLICE_NULL);
+        if (places != NULL && places[i] < 0)
+            continue;
+        put_field(&copy->lines, first, fields[i].kind == ROW_TEXT ? fields[i].text : SLICE_NULL);
+        first = false;
     }
 }
 
@@ -82,8 +87,13 @@ row_copy_finish(struct row_copy *copy, int rc, uint64_t *rows, struct pgs_err *e
 void
 stage_put_columns(struct buf *sql, const struct plan_table *t, const char *alias)
 {
-    for (size_t i = 0; i < t->relation->column_count; i++)
-        buf_printf(sql, "%s%s.c%zu", i == 0 ? "" : ", ", alias, i);
+    const char *separator = "";
+    for (size_t i = 0; i < t->live->column_count; i++) {
+        if (t->mapping.then[i] < 0)
+            continue;
+        buf_printf(sql, "%s%s.c%zu", separator, alias, i);
+        separator = ", ";
+    }
 }
 
 void
@@ -97,9 +107,13 @@ stage_put_row(struct buf *sql, const struct plan_table *t, const char *alias)
 void
 live_put_row(struct buf *sql, const struct plan_table *t, const char *alias)
 {
-    buf_put_str(sql, "ROW(");
-    for (size_t i = 0; i < t->relation->column_count; i++)
-        buf_printf(sql, "%s%s.%s", i == 0 ? "" : ", ", alias, t->sql_columns[i]);
+    const char *separator = "ROW(";
+    for (size_t i = 0; i < t->live->column_count; i++) {
+        if (t->mapping.then[i] < 0)
+            continue;
+        buf_printf(sql, "%s%s.%s", separator, alias, t->sql_columns[i]);
+        separator = ", ";
+    }
     buf_put_u8(sql, ')');
 }
 
@@ -124,23 +138,122 @@ stage_put_key_join(struct buf *sql, const struct plan_table *t, const char *live
 
 /* --- the stage --- */
 
+/* A value of another type is converted as an assignment converts it, which is what ALTER TYPE does
+ * where it is told nothing else. PostgreSQL looks for conversions that depend on settings only
+ * before it adds its own: x<i> has it look at this one too. */
+static void
+put_stage_column(struct buf *sql, const struct plan_table *t, size_t i)
+{
+    const struct column *c = &t->live->columns[i];
+    const char *from = t->mapping.from_types[i];
+    if (from != NULL)
+        buf_printf(sql, ", a%zu %s", i, from);
+    buf_printf(sql, ", c%zu %.*s", i, SLICE_PRINT(c->type_name));
+    if (c->collation.data != NULL)
+        buf_printf(sql, " COLLATE %.*s", SLICE_PRINT(c->collation));
+    if (from != NULL)
+        buf_printf(sql,
+                   " GENERATED ALWAYS AS (a%zu) STORED,"
+                   " x%zu boolean GENERATED ALWAYS AS (a%zu::%.*s IS NULL) STORED",
+                   i, i, i, SLICE_PRINT(c->type_name));
+}
+
+/* PostgreSQL has no conversion by assignment, or only one that depends on settings. */
+static int
+refuse_conversion(const struct plan_table *t, struct pgs_err *err)
+{
+    static const char *const states[] = { "42804", "42P17" };
+    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+        if (strcmp(err->sqlstate, states[i]) != 0)
+            continue;
+        struct pgs_err cause = *err;
+        (void)err_set(err, PGS_E_REFUSED,
+                      "table %s has changed since then: values of a column cannot be converted: %s",
+                      t->label, cause.message);
+        (void)err_code(err, "shape_changed");
+        return err_hint(err,
+                        "load its rows beside the live ones with --to-schema, or leave it out with "
+                        "--exclude-tables %s",
+                        t->label);
+    }
+    return err_doing(err, "create a temporary table for %s", t->label);
+}
+
 static int
 stage_create(struct plan *plan, struct plan_table *t, struct pgs_err *err)
 {
     struct buf sql = { 0 };
     buf_printf(&sql, "CREATE TEMPORARY TABLE pgs_stage_%zu (present boolean", t->number);
     for (size_t i = 0; i < t->live->column_count; i++) {
-        const struct column *c = &t->live->columns[i];
-        buf_printf(&sql, ", c%zu %.*s", i, SLICE_PRINT(c->type_name));
-        if (c->collation.data != NULL)
-            buf_printf(&sql, " COLLATE %.*s", SLICE_PRINT(c->collation));
+        if (t->mapping.then[i] >= 0)
+            put_stage_column(&sql, t, i);
     }
     buf_put_str(&sql, ") ON COMMIT DROP");
     int rc = pg_exec(plan->session->conn, buf_cstr(&sql), err);
     buf_release(&sql);
     if (rc == 0)
         t->staged = true;
-    return rc < 0 ? err_doing(err, "create a temporary table for %s", t->label) : 0;
+    return rc < 0 ? refuse_conversion(t, err) : 0;
+}
+
+/* In the order of the columns at the cut, as the archive's rows come. */
+static void
+put_copy(struct buf *sql, const struct plan_table *t)
+{
+    buf_printf(sql, "COPY pg_temp.pgs_stage_%zu (present", t->number);
+    for (size_t i = 0; i < t->relation->column_count; i++) {
+        int place = t->mapping.now[i];
+        if (place >= 0)
+            buf_printf(sql, ", %c%d", t->mapping.from_types[place] != NULL ? 'a' : 'c', place);
+    }
+    buf_put_str(sql, ") FROM STDIN");
+}
+
+/* Class 22, data exceptions, and violated domains: texts that types of now do not take. */
+static int
+refuse_values(const struct plan_table *t, struct pgs_err *err)
+{
+    if (strncmp(err->sqlstate, "22", 2) != 0 && strcmp(err->sqlstate, "23514") != 0)
+        return err_doing(err, "stage the rows of %s", t->label);
+    struct pgs_err cause = *err;
+    (void)err_set(err, PGS_E_REFUSED, "values of then do not fit the columns of table %s now: %s",
+                  t->label, cause.message);
+    (void)err_code(err, "values_do_not_fit");
+    return err_hint(
+        err,
+        "its types have changed since; load its rows with `pgstrata export`, or leave it "
+        "out with --exclude-tables %s",
+        t->label);
+}
+
+/* Another key, or another type of it, may not tell apart what the key of then did. */
+static int
+check_keys_differ(struct plan *plan, const struct plan_table *t, struct pgs_err *err)
+{
+    struct pg_rows *rows = NULL;
+    struct buf sql = { 0 };
+    if (!t->mapping.key_changed && !t->mapping.converts)
+        return 0;
+    buf_printf(&sql,
+               "SELECT FROM pg_temp.pgs_stage_%zu a JOIN pg_temp.pgs_stage_%zu b"
+               " ON a.ctid < b.ctid",
+               t->number, t->number);
+    for (size_t i = 0; i < t->key_count; i++)
+        buf_printf(&sql, " AND a.c%zu %s b.c%zu", t->key_columns[i], t->equals[i],
+                   t->key_columns[i]);
+    buf_put_str(&sql, " LIMIT 1");
+    int rc = pg_query(plan->session->conn, buf_cstr(&sql), PG_NO_PARAMS, &rows, err);
+    if (rc == 0 && pg_rows_count(rows) > 0) {
+        (void)err_set(err, PGS_E_REFUSED,
+                      "table %s has changed since then: several rows of then have the same key of "
+                      "now",
+                      t->label);
+        (void)err_code(err, "shape_changed");
+        rc = err_hint(err, "load its rows beside the live ones with --to-schema");
+    }
+    pg_rows_free(rows);
+    buf_release(&sql);
+    return rc;
 }
 
 /* The key alone, for a key that had no row at the cut. */
@@ -167,7 +280,7 @@ copy_present(struct row_copy *copy, const struct plan_table *t, const struct row
              struct pgs_err *err)
 {
     buf_put_str(&copy->lines, "t\t");
-    row_copy_fields(copy, fields, t->relation->column_count);
+    row_copy_fields(copy, fields, t->relation->column_count, t->mapping.now);
     return row_copy_end_line(copy, err);
 }
 
@@ -249,21 +362,22 @@ stage_fill(struct plan *plan, struct plan_table *t, const struct slice *keys, si
                               .key_count = count };
     struct row_copy copy = { .conn = plan->session->conn };
     struct state *state = NULL;
-    char sql[64];
-    snprintf(sql, sizeof(sql), "COPY pg_temp.pgs_stage_%zu FROM STDIN", t->number);
+    struct buf sql = { 0 };
+    put_copy(&sql, t);
     int rc = archive_view(plan->session->archive, plan->cut.era, err);
     if (rc == 0)
         rc = state_open(plan->session->archive, &opts, &state, err);
     if (rc == 0)
-        rc = pg_copy_in_begin(copy.conn, sql, err);
+        rc = pg_copy_in_begin(copy.conn, buf_cstr(&sql), err);
     if (rc == 0) {
         rc = keys != NULL ? copy_keys(plan, &copy, t, state, &opts, err)
                           : copy_all(&copy, t, state, err);
         rc = row_copy_finish(&copy, rc, NULL, err);
     }
     state_close(state);
+    buf_release(&sql);
     archive_view_current(plan->session->archive);
-    return rc < 0 ? err_doing(err, "stage the rows of %s", t->label) : 0;
+    return rc < 0 ? refuse_values(t, err) : 0;
 }
 
 /* Types whose values can be equal though their texts differ (1.0 and 1.00, citext, -0): two
@@ -330,6 +444,8 @@ stage_table(struct plan *plan, struct plan_table *t, struct pgs_err *err)
         rc = stage_fill(plan, t, t->rewind ? t->keys : NULL, t->keys_count, err);
     if (rc == 0 && t->rewind)
         rc = stage_unite_equal_keys(plan, t, err);
+    if (rc == 0)
+        rc = check_keys_differ(plan, t, err);
     return rc;
 }
 

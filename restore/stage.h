@@ -2,7 +2,9 @@
  *
  *     pg_temp.pgs_stage_<n> (present boolean, c0 <type of column 0>, c1 ...)
  *
- * Columns have the live table's types and collations, so that SQL compares like with like. rewind
+ * Columns are those of the live table that existed at the cut, with its types and collations, so
+ * that SQL compares like with like. Where the type was another one, a<i> takes the value of then
+ * and c<i> is generated from it. rewind
  * stages only changed keys; one that had no row at the cut has present = false and only its key
  * filled. Rows stream from the merge into COPY: memory does not grow with the tenant. */
 #ifndef RESTORE_STAGE_H
@@ -24,9 +26,9 @@ void stage_put_columns(struct buf *sql, const struct plan_table *t, const char *
 void stage_put_row(struct buf *sql, const struct plan_table *t, const char *alias);
 /* The same of the live table: ROW(l."a", l."b"). */
 void live_put_row(struct buf *sql, const struct plan_table *t, const char *alias);
-/* l."a" OPERATOR(=) s.c0 AND ...: the keys are equal. */
 /* That a live row is the tenant's, $1 being the tenant: always so in the tenant's own schema. */
 void live_put_tenant(struct buf *sql, const struct plan_table *t, const char *alias);
+/* l."a" OPERATOR(=) s.c0 AND ...: the keys are equal. */
 void stage_put_key_join(struct buf *sql, const struct plan_table *t, const char *live,
                         const char *stage);
 
@@ -35,8 +37,10 @@ struct row_copy {
     struct pg_conn *conn;
     struct buf lines;
 };
-/* The fields of a row; unchanged ones must have been resolved. */
-void row_copy_fields(struct row_copy *copy, const struct row_field *fields, size_t count);
+/* The fields of a row, but those whose `places` are negative (NULL: all); unchanged ones must have
+ * been resolved. */
+void row_copy_fields(struct row_copy *copy, const struct row_field *fields, size_t count,
+                     const int *places);
 /* A whole line with the fields of an encoded key. */
 PGS_CHECKED int row_copy_key(struct row_copy *copy, const struct plan_table *t, struct slice key,
                              struct pgs_err *err);

@@ -21,8 +21,8 @@ sql_update(struct buf *sql, const struct plan_table *t)
     bool first = true;
     buf_printf(sql, "UPDATE ONLY %s l SET ", t->sql_name);
     for (size_t i = 0; i < t->live->column_count; i++) {
-        if (t->live->columns[i].identity == 'a')
-            continue; /* cannot be set, and is equal: see plan_table.replace */
+        if (t->live->columns[i].identity == 'a' || t->mapping.then[i] < 0)
+            continue; /* cannot be set, and is equal: see plan_table.replace; or is kept */
         buf_printf(sql, "%s%s = s.c%zu", first ? "" : ", ", t->sql_columns[i], i);
         first = false;
     }
@@ -33,18 +33,61 @@ sql_update(struct buf *sql, const struct plan_table *t)
 }
 
 static void
-sql_insert(struct buf *sql, const struct plan_table *t)
+put_insert(struct buf *sql, const struct plan_table *t, bool with_added, const char *ops)
 {
+    const char *separator = "";
     buf_printf(sql, "INSERT INTO %s (", t->sql_name);
-    for (size_t i = 0; i < t->live->column_count; i++)
-        buf_printf(sql, "%s%s", i == 0 ? "" : ", ", t->sql_columns[i]);
+    for (size_t i = 0; i < t->live->column_count; i++) {
+        if (t->mapping.then[i] < 0 && !with_added)
+            continue;
+        buf_printf(sql, "%s%s", separator, t->sql_columns[i]);
+        separator = ", ";
+    }
     buf_put_str(sql, ") OVERRIDING SYSTEM VALUE SELECT ");
-    for (size_t i = 0; i < t->live->column_count; i++)
-        buf_printf(sql, "%ss.c%zu", i == 0 ? "" : ", ", i);
+    separator = "";
+    for (size_t i = 0; i < t->live->column_count; i++) {
+        if (t->mapping.then[i] >= 0)
+            buf_printf(sql, "%ss.c%zu", separator, i);
+        else if (with_added)
+            buf_printf(sql, "%sd.%s", separator, diff_column_of(t, i).name);
+        else
+            continue;
+        separator = ", ";
+    }
     buf_printf(sql,
                " FROM pg_temp.pgs_diff_%zu d JOIN pg_temp.pgs_stage_%zu s ON s.ctid = d.stage"
-               " WHERE d.op IN ('I', 'R') ORDER BY d.stage",
-               t->number, t->number);
+               " WHERE d.op IN (%s) ORDER BY d.stage",
+               t->number, t->number, ops);
+}
+
+/* Columns that came since get their defaults. */
+static void
+sql_insert(struct buf *sql, const struct plan_table *t)
+{
+    put_insert(sql, t, false, "'I'");
+}
+
+/* Columns that came since keep their values. */
+static void
+sql_insert_replaced(struct buf *sql, const struct plan_table *t)
+{
+    put_insert(sql, t, true, "'R'");
+}
+
+/* Rules that came after the cut may forbid rows of then. */
+static int
+refuse_violation(const struct plan_table *t, struct pgs_err *err)
+{
+    if (strcmp(err->sqlstate, "23502") != 0 && strcmp(err->sqlstate, "23514") != 0)
+        return err_doing(err, "write to table %s", t->label);
+    struct pgs_err cause = *err;
+    (void)err_set(err, PGS_E_REFUSED, "rows of then break a rule of table %s: %s", t->label,
+                  cause.message);
+    (void)err_code(err, "constraint");
+    return err_hint(err,
+                    "the rule came later, or the column has no default; load the rows beside the "
+                    "live ones with --to-schema, or leave the table out with --exclude-tables %s",
+                    t->label);
 }
 
 static int
@@ -60,7 +103,7 @@ write_one(struct plan *plan, const struct plan_table *t,
     int rc = pg_query(plan->session->conn, buf_cstr(&sql), PG_NO_PARAMS, &rows, err);
     buf_release(&sql);
     if (rc < 0)
-        return err_doing(err, "write to table %s", t->label);
+        return refuse_violation(t, err);
     uint64_t done = pg_rows_affected(rows);
     pg_rows_free(rows);
     if (done == expected)
@@ -117,7 +160,9 @@ write_diff(struct plan *plan, struct pgs_err *finding, struct pgs_err *err)
     }
     for (size_t i = 0; rc == 0 && i < plan->table_count; i++) {
         const struct plan_table *t = &plan->tables[order[i]];
-        rc = write_one(plan, t, sql_insert, t->inserted + t->replaced, finding, err);
+        rc = write_one(plan, t, sql_insert, t->inserted, finding, err);
+        if (rc == 0)
+            rc = write_one(plan, t, sql_insert_replaced, t->replaced, finding, err);
     }
     if (rc == 0)
         rc = pg_exec(plan->session->conn,

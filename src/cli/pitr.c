@@ -56,6 +56,24 @@ tables_json(const struct cli *cli, const struct pitr_table *tables, size_t count
 }
 
 static json_t *
+changes_json(const struct cli *cli, const struct pitr_result *r)
+{
+    json_t *out = json_array();
+    for (size_t i = 0; i < r->table_count; i++) {
+        const struct pitr_table *t = &r->tables[i];
+        for (size_t j = 0; j < t->change_count; j++) {
+            const struct schema_change *c = &t->changes[j];
+            const char *name =
+                arena_printf(cli->arena, "%.*s.%.*s", SLICE_PRINT(t->schema), SLICE_PRINT(t->name));
+            json_array_append_new(out, json_pack("{s:s, s:s, s:o, s:s}", "table", name, "change",
+                                                 c->kind, "column", json_of_slice(c->column),
+                                                 "text", c->text));
+        }
+    }
+    return out;
+}
+
+static json_t *
 pitr_json(const struct cli *cli, const struct pitr_result *r)
 {
     json_t *tables, *samples;
@@ -63,18 +81,19 @@ pitr_json(const struct cli *cli, const struct pitr_result *r)
     json_t *innocence = r->innocence_checked ? json_pack("{s:I}", "other_tenants_versions",
                                                          (json_int_t)r->foreign_versions)
                                              : json_null();
-    return json_pack(
-        "{s:s, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o}",
-        "status", r->status, "target_lsn", json_of_lsn(r->target_lsn), "target_time",
-        json_of_time(r->target_time), "method", r->method, "plan",
-        r->plan[0] == '\0' ? json_null() : json_string(r->plan), "last_kept",
-        json_of_moment(&r->cut.last_kept), "first_undone", json_of_moment(&r->cut.first_undone),
-        "tables", tables, "inserted", (json_int_t)r->inserted, "updated", (json_int_t)r->updated,
-        "deleted", (json_int_t)r->deleted, "samples", samples, "bytes_read",
-        (json_int_t)r->bytes_read, "duration_ms", (json_int_t)r->duration_ms, "restore_point",
-        json_of_slice(r->restore_point), "xid",
-        r->restore_xid == 0 ? json_null() : json_integer((json_int_t)r->restore_xid), "innocence",
-        innocence);
+    return json_pack("{s:s, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:I, s:I, s:o, "
+                     "s:o, s:o, s:o}",
+                     "status", r->status, "target_lsn", json_of_lsn(r->target_lsn), "target_time",
+                     json_of_time(r->target_time), "method", r->method, "plan",
+                     r->plan[0] == '\0' ? json_null() : json_string(r->plan), "last_kept",
+                     json_of_moment(&r->cut.last_kept), "first_undone",
+                     json_of_moment(&r->cut.first_undone), "tables", tables, "inserted",
+                     (json_int_t)r->inserted, "updated", (json_int_t)r->updated, "deleted",
+                     (json_int_t)r->deleted, "samples", samples, "bytes_read",
+                     (json_int_t)r->bytes_read, "duration_ms", (json_int_t)r->duration_ms,
+                     "restore_point", json_of_slice(r->restore_point), "xid",
+                     r->restore_xid == 0 ? json_null() : json_integer((json_int_t)r->restore_xid),
+                     "innocence", innocence, "schema_changes", changes_json(cli, r));
 }
 
 static void
@@ -90,6 +109,19 @@ print_tables(const struct cli *cli, const struct pitr_table *tables, size_t coun
                              cli_count(cli, tables[i].deleted) });
     }
     cli_table_print(t, stdout);
+}
+
+static void
+print_changes(const struct cli *cli, const struct pitr_result *r)
+{
+    for (size_t i = 0; i < r->table_count; i++) {
+        const struct pitr_table *t = &r->tables[i];
+        for (size_t j = 0; j < t->change_count; j++)
+            printf(
+                "  ! %s: %s\n",
+                arena_printf(cli->arena, "%.*s.%.*s", SLICE_PRINT(t->schema), SLICE_PRINT(t->name)),
+                t->changes[j].text);
+    }
 }
 
 static void
@@ -131,6 +163,7 @@ pitr_print(const struct cli *cli, const struct pitr_result *r, const char *tenan
     print_tables(cli, r->tables, r->table_count,
                  (const char *const[]){ "table", "put back", "changed back", "removed" });
     printf("\n");
+    print_changes(cli, r);
     print_samples(cli, r->tables, r->table_count);
     if (strcmp(r->status, "previewed") == 0)
         printf("\npreview only: nothing was changed. Apply exactly this with --plan %s\n", r->plan);

@@ -441,18 +441,6 @@ def test_an_uncovered_table_refuses_unless_it_is_left_out_by_name(cluster: Clust
         "--dry-run").code == DONE, 30, sidecar.log_tail)
 
 
-def test_a_table_whose_columns_changed_since_is_refused_not_guessed(ward: Ward) -> None:
-    lsn = ward.lsn()
-    ward.execute("ALTER TABLE escolas ADD COLUMN cor text DEFAULT 'azul'")
-    ward.execute("UPDATE escolas SET nome = 'x' WHERE tenant_id = %s", PATIENT)
-    wrong = ward.rows()
-    error = ward.sidecar.refuses(REFUSED, "pitr", "-t", PATIENT, "--target-lsn", lsn, "--yes")
-    assert "escolas" in error["message"], error
-    assert_same_rows(wrong, ward.rows(), "refused, so nothing may have changed")
-    answer = ward.sidecar.pitr(PATIENT, "--target-lsn", lsn, "--exclude-tables", "escolas")
-    assert answer["status"] in ("completed", "unchanged")
-
-
 def test_a_commit_whose_answer_is_lost_is_told_as_what_it_was(ward: Ward, folder: Path) -> None:
     """The connection ends at COMMIT: first that of the restore point, and nothing is done; then that of the
     restore itself, and it is done."""

@@ -65,6 +65,11 @@ whatever_matters_changes_the_id(void **state)
     b.tenant = slice_str("acm");
     assert_string_not_equal(plain, id_of(&b, other));
     b = example();
+    memcpy(changed, tables, sizeof(changed));
+    changed[1].live_shape_id = 0x5566; /* rows of then would go into other columns */
+    b.tables = changed;
+    assert_string_not_equal(plain, id_of(&b, other));
+    b = example();
     b.last_kept.lsn = 0x501;
     assert_string_not_equal(plain, id_of(&b, other));
     b = example();
