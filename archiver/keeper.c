@@ -16,16 +16,21 @@
 /* Without event triggers polling is the only source; with them it looks whether they miss some. */
 #define POLL_US (10 * SECOND_US)
 #define POLL_TRIGGERED_US (60 * SECOND_US)
+/* Without event triggers: PostgreSQL refuses updates of a published table that lost its identity
+ * until it leaves the publication. */
+#define IDENTITY_US SECOND_US
 /* Warn when less than this part of the WAL that the slot may keep is left. */
 #define SLOT_LEFT_PART 3
 
 struct keeper {
     struct archiver *a;
     struct pg_conn *conn;
-    int64_t heartbeat_us, poll_us, slot_us; /* when each was done last; 0: never */
-    bool triggers;                          /* event triggers tell of new and changed tables */
-    pgs_lsn polled;                         /* everything before it is in every later poll */
+    int64_t heartbeat_us, poll_us, slot_us, identity_us; /* when each was done last; 0: never */
+    bool triggers;  /* event triggers tell of new and changed tables */
+    pgs_lsn polled; /* everything before it is in every later poll */
     bool slot_warned;
+    bool
+        identity_lost; /* as last looked: polled once for it, since our role may not be able to mend it */
 };
 
 static int
@@ -131,6 +136,26 @@ tables_sync(struct keeper *k, struct pgs_err *err)
     return rc < 0 ? rc : tables_poll(k, err);
 }
 
+/* Whether a published table has no identity, so that its updates fail now. */
+static int
+identity_watch(struct keeper *k, bool *lost, struct pgs_err *err)
+{
+    struct pg_rows *rows = NULL;
+    int rc = pg_query(k->conn,
+                      "SELECT 1 FROM pg_publication p"
+                      " JOIN pg_publication_rel r ON r.prpubid = p.oid"
+                      " JOIN pg_class c ON c.oid = r.prrelid"
+                      " WHERE p.pubname = $1 AND c.relkind = 'r' AND c.relreplident <> 'f'"
+                      "  AND NOT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid"
+                      "   AND ((c.relreplident = 'd' AND i.indisprimary)"
+                      "    OR (c.relreplident = 'i' AND i.indisreplident))) LIMIT 1",
+                      PG_PARAMS(k->a->names.publication), &rows, err);
+    if (rc == 0)
+        *lost = pg_rows_count(rows) > 0;
+    pg_rows_free(rows);
+    return rc;
+}
+
 static bool
 due(int64_t *last_us, int64_t interval_us)
 {
@@ -163,6 +188,12 @@ keeper_tick(struct keeper *k, struct pgs_err *err)
         rc = heartbeat_beat(k->conn, k->a->nonce, &beat, err);
     if (atomic_exchange(&k->a->sync_wanted, false))
         k->poll_us = 0;
+    if (rc == 0 && !k->triggers && due(&k->identity_us, IDENTITY_US)) {
+        bool before = k->identity_lost;
+        rc = identity_watch(k, &k->identity_lost, err);
+        if (k->identity_lost && !before)
+            k->poll_us = 0;
+    }
     if (rc == 0 && due(&k->poll_us, k->triggers ? POLL_TRIGGERED_US : POLL_US))
         rc = tables_sync(k, err);
     if (rc == 0 && due(&k->slot_us, SLOT_US))

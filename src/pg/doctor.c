@@ -126,7 +126,8 @@ examine_event_triggers(struct pg_conn *c, struct arena *arena, struct findings *
             findings, arena, FINDING_WARN, "event_trigger",
             arena_printf(arena,
                          "%zu of %zu event triggers are missing or do not fire always: new and "
-                         "changed tables are found by polling",
+                         "changed tables are found by polling, and for a second or two after a "
+                         "table lost its primary key PostgreSQL refuses its updates and deletes",
                          missing, setup_event_triggers_count),
             "run pgstrata setup once as a superuser");
     return rc;

@@ -53,7 +53,9 @@ setup_event_triggers(struct pg_conn *c, struct buf *script, struct arena *arena,
     if (rc < 0 && strcmp(err->sqlstate, INSUFFICIENT_PRIVILEGE) == 0) {
         findings_add(
             findings, arena, FINDING_WARN, "event_trigger",
-            "this role may not create event triggers: new and changed tables are found by polling",
+            "this role may not create event triggers: new and changed tables are found by polling, "
+            "and for a second or two after a table lost its primary key PostgreSQL refuses its "
+            "updates and deletes",
             "run pgstrata setup once as a superuser: then new tables are covered from their first "
             "row");
         return 0;

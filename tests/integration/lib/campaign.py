@@ -9,6 +9,7 @@ answer for every tenant must be PostgreSQL's own.
 from __future__ import annotations
 
 import random
+import tempfile
 from pathlib import Path
 from typing import Callable, Iterable, Sequence
 
@@ -17,9 +18,10 @@ from lib import wal
 from lib.checks import export_all
 from lib.cluster import Cluster
 from lib.oracle import Oracle
-from lib.rows import SHARED, differences, read_all
+from lib.rows import SHARED, Table, differences, read_all, tables_of
 from lib.school import School
-from lib.sidecar import Sidecar
+from lib.reforms import Reforms
+from lib.sidecar import REFUSED, Sidecar, read_jsonl
 from lib.targets import Target
 from lib.workload import ACROSS_TENANTS, EVERYDAY, Operation, Workload
 
@@ -43,6 +45,7 @@ class Campaign:
         self.covered: set[int] = set()  # transactions that changed covered tables
         self.boundaries: list[int] = []  # LSNs that clients saw
         self._restore_points: list[str] = []
+        self._reforms: list[int] = []  # LSNs right after a change of tables
 
     def remove(self) -> None:
         self._oracle.remove()
@@ -63,6 +66,13 @@ class Campaign:
         self.sidecar.wait_ready()
         self._close(workload)
 
+    def reform(self, workload: Workload, count: int) -> None:
+        """Tables change their shape, meanwhile."""
+        with Reforms(self.cluster, self.database, self.school.tenants, self.seed) as reforms:
+            reforms.wait(count)
+        self._reforms = reforms.boundaries
+        workload.check()
+
     def restore_point(self, name: str) -> None:
         self.sidecar.ok("restore-point", "create", name)
         self._restore_points.append(name)
@@ -77,6 +87,7 @@ class Campaign:
         self.endings = wal.endings(self.cluster, self._begin, end)
         self.covered = {commit.xid for commit in workload.committed}
         self.boundaries = [commit.insert_lsn_after for commit in workload.committed if commit.insert_lsn_after]
+        self.boundaries += self._reforms
 
     @property
     def commits(self) -> list[wal.Ending]:
@@ -115,3 +126,61 @@ class Campaign:
         assert not failures, (
             f"seed {self.seed}: {len(failures)} of {visited * len(everyone)} answers differ from PostgreSQL's own"
             " recovery:\n" + "\n".join(failures[:FAILURES_SHOWN]))
+
+    def compare_or_refused(self, targets: Iterable[Target]) -> tuple[int, int]:
+        """As compare, for tables that change their shape: each table of each tenant is answered as PostgreSQL's
+        recovery has it, in the shape of then, or refused as outside coverage. Returns how many of each."""
+        everyone = [*self.school.tenants, SHARED]
+        failures: list[str] = []
+        answered = refused = 0
+
+        def look(target: Target, recovered: Cluster) -> None:
+            nonlocal answered, refused
+            with recovered.session(self.database) as cur:
+                tables = [table for table in tables_of(cur) if self._is_covered(table)]
+                expected = read_all(cur, tables, everyone)
+            for tenant in everyone:
+                known = [table for table in tables if table.concerns(tenant)]
+                answer, missing = self._answers(tenant, known, target)
+                found = differences({name: rows for name, rows in expected[tenant].items() if name in answer}, answer)
+                answered += len(answer)
+                refused += missing
+                if found:
+                    failures.append("\n".join([f"{target}, {tenant}:", *found]))
+
+        self._oracle.visit(targets, look)
+        assert not failures, (
+            f"seed {self.seed}: {len(failures)} answers differ from PostgreSQL's own recovery:\n"
+            + "\n".join(failures[:FAILURES_SHOWN]))
+        return answered, refused
+
+    def _is_covered(self, table: Table) -> bool:
+        return table.name.startswith("nova_") or any(
+            (table.schema, table.name) == (known.schema, known.name) for known in self.school.tables)
+
+    def _answers(self, tenant: str, tables: Sequence[Table], target: Target) -> tuple[dict, int]:
+        """All tables at once; one by one where some are refused."""
+        whole = self._export(tenant, [], tables, target)
+        if whole is not None:
+            return whole, 0
+        answer: dict = {}
+        refused = 0
+        for table in tables:
+            one = self._export(tenant, ["--tables", table.full_name], [table], target)
+            refused += one is None
+            answer |= one or {}
+        return answer, refused
+
+    def _export(self, tenant: str, words: list[str], tables: Sequence[Table], target: Target) -> dict | None:
+        with tempfile.TemporaryDirectory(dir=self.sidecar.logfile.parent) as scratch:
+            result = self.sidecar.run("export", "-t", tenant, *target.export_words(), *words, "--format", "jsonl",
+                                      "-o", scratch)
+            if result.code == REFUSED:
+                assert result.error["code"] == "outside_coverage", str(result)
+                return None
+            assert result.code == 0, str(result)
+            written = {file.name.removesuffix(".jsonl"): read_jsonl(file) for file in Path(scratch).glob("*.jsonl")}
+        known = {table.full_name for table in tables}
+        strange = {name for name, rows in written.items() if rows and name not in known}
+        assert not strange, f"{target}: export of {tenant} wrote {sorted(strange)}, known are {sorted(known)}"
+        return {name: written.get(name, []) for name in known}
