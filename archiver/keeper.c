@@ -29,8 +29,7 @@ struct keeper {
     bool triggers;  /* event triggers tell of new and changed tables */
     pgs_lsn polled; /* everything before it is in every later poll */
     bool slot_warned;
-    bool
-        identity_lost; /* as last looked: polled once for it, since our role may not be able to mend it */
+    bool identity_lost; /* as last looked: polled for once, since our role may not mend it */
 };
 
 static int

@@ -241,8 +241,8 @@ class Sidecar:
 
 
 def open_gaps(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Gaps that no base has closed yet: those without an end."""
-    return [gap for gap in status["gaps"] if gap.get("end_lsn") is None]
+    """Gaps that no base has closed yet: those without an end. A dropped table's stays open for ever."""
+    return [gap for gap in status["gaps"] if gap.get("end_lsn") is None and gap["code"] != "dropped"]
 
 
 def read_jsonl(file: Path) -> list[Row]:
