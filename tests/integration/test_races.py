@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
+import threading
 from typing import Iterator
 
+import psycopg2
 import psycopg2.extensions
 import pytest
 
 from lib.cluster import Cluster
 from lib.school import School
-from lib.sidecar import DONE, REFUSED, Sidecar
+from lib.sidecar import CONFLICT, DONE, FAILED, REFUSED, Sidecar
 from lib.wait import wait_for
 
 PATIENT, NEIGHBOUR = "rede-00", "rede-01"
@@ -117,3 +120,98 @@ def test_a_transaction_that_waits_for_the_restore_is_let_go_first(race: Race) ->
     assert code == DONE, said
     assert race.cluster.query_value("SELECT nome FROM tenants WHERE id = %s", (PATIENT,),
                                     database=race.database) != "depois"
+
+
+# ---- many at once ----
+
+RIVALS = 3  # sessions that write against the restores
+# Each is one transaction. They meet the restore where its triggers are off: children under a parent that it
+# deletes, parents gone under a child that it puts back, values that it puts back elsewhere; and rows locked in
+# an order of their own, so that there are deadlocks. %(p)s is the patient, %(n)s a neighbour, %(i)s a number.
+ATTACKS = (
+    "INSERT INTO alunos (tenant_id, numero, escola_id, nome) SELECT %(p)s, 500000 + %(i)s, max(id), 'rival'"
+    " FROM escolas WHERE tenant_id = %(p)s ON CONFLICT DO NOTHING",
+    "INSERT INTO matriculas (tenant_id, aluno, produto_id, valor) SELECT a.tenant_id, a.numero, b.id, 1"
+    " FROM alunos a, produtos b WHERE a.tenant_id = %(p)s AND b.tenant_id = %(p)s ORDER BY random() LIMIT 2",
+    "DELETE FROM produtos WHERE id = (SELECT id FROM produtos WHERE tenant_id = %(p)s ORDER BY random() LIMIT 1)",
+    "DELETE FROM alunos WHERE tenant_id = %(p)s AND numero = 1 + %(i)s %% 24",
+    "DELETE FROM avisos WHERE tenant_id = %(p)s AND id = 1 + %(i)s %% 3",
+    "INSERT INTO avisos SELECT 900000 + %(i)s, %(n)s, %(p)s || ' ' || 1 + %(i)s %% 3 ON CONFLICT (id) DO NOTHING",
+    "DELETE FROM avisos WHERE tenant_id = %(n)s AND id >= 900000",
+    "UPDATE matriculas SET valor = valor + 1 WHERE tenant_id = %(p)s AND aluno %% 5 = %(i)s %% 5;"
+    " UPDATE alunos SET media = 1 WHERE tenant_id = %(p)s AND numero %% 5 = %(i)s %% 5",
+)
+LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+
+
+class Rivals:
+    """Sessions that attack until told to stop; a statement that PostgreSQL refuses is an attack too."""
+
+    def __init__(self, dsn: str, seed: int) -> None:
+        self.stop = threading.Event()
+        self.committed = self.refused = 0
+        self.guard = threading.Lock()  # of the two counts
+        self.threads = [threading.Thread(target=self.attack, args=(dsn, seed * RIVALS + i)) for i in range(RIVALS)]
+
+    def __enter__(self) -> Rivals:
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+    def attack(self, dsn: str, seed: int) -> None:
+        dice = random.Random(seed)
+        conn = psycopg2.connect(dsn)
+        while not self.stop.is_set():
+            done = self.one(conn, dice)
+            with self.guard:
+                self.committed += done
+                self.refused += not done
+        conn.close()
+
+    @staticmethod
+    def one(conn: psycopg2.extensions.connection, dice: random.Random) -> bool:
+        values = {"p": PATIENT, "n": NEIGHBOUR, "i": dice.randrange(1000)}
+        conn.set_session(isolation_level=dice.choice(LEVELS))
+        try:
+            with conn, conn.cursor() as cur:
+                for sql in dice.sample(ATTACKS, dice.randint(1, 3)):
+                    cur.execute(sql, values)
+        except psycopg2.errors.Error:
+            return False
+        return True
+
+
+ORPHANS = """
+SELECT 'matricula', c.id::text FROM matriculas c WHERE NOT EXISTS (SELECT FROM produtos p WHERE p.id = c.produto_id)
+    OR NOT EXISTS (SELECT FROM alunos a WHERE a.tenant_id = c.tenant_id AND a.numero = c.aluno)
+UNION ALL
+SELECT 'aluno', c.numero::text FROM alunos c WHERE NOT EXISTS (SELECT FROM escolas p WHERE p.id = c.escola_id)
+"""
+
+
+def storm(race: Race, restores: int, seed: int) -> str:
+    lsn = lose_notices(race, UNIQUE_DEFERRED)
+    codes = {DONE: 0, FAILED: 0, REFUSED: 0, CONFLICT: 0}
+    with Rivals(race.cluster.dsn(race.database), seed) as rivals:
+        for _ in range(restores):
+            result = race.sidecar.run("pitr", "-t", PATIENT, "--target-lsn", lsn, "--yes", "--lock-timeout", "2s")
+            assert result.code in codes, str(result)
+            codes[result.code] += 1
+            broken = race.duplicates() + race.cluster.query(ORPHANS, database=race.database)
+            assert not broken, f"seed {seed}: {broken}\n{result}"
+    assert codes[DONE] > 0 and rivals.committed > restores, (codes, rivals.committed, rivals.refused)
+    return f"{restores} restores {codes}, rivals: {rivals.committed} committed, {rivals.refused} refused"
+
+
+def test_restores_among_rivals_leave_no_orphan_and_no_duplicate(race: Race) -> None:
+    print(storm(race, 12, 1))
+
+
+@pytest.mark.full
+def test_many_restores_among_rivals_leave_no_orphan_and_no_duplicate(race: Race) -> None:
+    print(storm(race, 60, 2))
