@@ -12,6 +12,7 @@
 #include "restore/stage.h"
 #include "restore/transaction.h"
 #include "restore/write.h"
+#include "restore/writers.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -195,6 +196,8 @@ write_and_check(struct attempt *t, bool replica, struct pgs_err *finding, struct
         rc = write_diff(plan, finding, err);
     if (rc == 0)
         rc = checks_foreign_keys(plan, finding, err);
+    if (rc == 0 && replica)
+        rc = writers_wait(plan, finding, err);
     if (rc == 0)
         rc = checks_unique(plan, finding, err);
     if (rc == 0)

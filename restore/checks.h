@@ -17,6 +17,7 @@
  * rows that are gone, in whatever table and whosesoever. */
 PGS_CHECKED int checks_foreign_keys(struct plan *plan, struct pgs_err *finding,
                                     struct pgs_err *err);
+/* After writers_wait (restore/writers.h), since it sees only what is committed. */
 PGS_CHECKED int checks_unique(struct plan *plan, struct pgs_err *finding, struct pgs_err *err);
 /* Every touched key is now as staged; where not, the triggers that fired are named. */
 PGS_CHECKED int checks_rows(struct plan *plan, bool replica, struct pgs_err *finding,

@@ -6,7 +6,6 @@
 #include <stdio.h>
 
 #define LOCK_TIMEOUT_MS_DEFAULT 10000
-#define SQLSTATE_LOCK_TIMEOUT "55P03"
 /* Of two that wait for each other, the one that looks first gives way: let that be us. */
 #define DEADLOCK_TIMEOUT "100ms"
 #define WORK_MEM "64MB"
@@ -25,14 +24,19 @@
     " set_config('row_security', 'off', true), set_config('jit', 'off', true),"         \
     " set_config('work_mem', '" WORK_MEM "', true)"
 
+int64_t
+transaction_lock_timeout_ms(const struct restore_session *s)
+{
+    return s->env->lock_timeout_ms > 0 ? s->env->lock_timeout_ms : LOCK_TIMEOUT_MS_DEFAULT;
+}
+
 static int
 begin(struct restore_session *s, const char *statement, const char *settings, bool *replica,
       struct pgs_err *err)
 {
     char timeout[24];
     struct pg_rows *rows = NULL;
-    int64_t ms = s->env->lock_timeout_ms > 0 ? s->env->lock_timeout_ms : LOCK_TIMEOUT_MS_DEFAULT;
-    snprintf(timeout, sizeof(timeout), "%" PRId64, ms);
+    snprintf(timeout, sizeof(timeout), "%" PRId64, transaction_lock_timeout_ms(s));
     int rc = pg_exec(s->conn, statement, err);
     if (rc == 0)
         rc = pg_query(s->conn, settings, PG_PARAMS(timeout), &rows, err);
@@ -132,7 +136,7 @@ transaction_name_blocker(struct plan *plan, struct pg_conn *aux, int rc, struct 
     struct pg_rows *rows = NULL;
     struct buf oids = { 0 };
     char pids[48];
-    if (rc >= 0 || strcmp(err->sqlstate, SQLSTATE_LOCK_TIMEOUT) != 0 || aux == NULL)
+    if (rc >= 0 || strcmp(err->sqlstate, TRANSACTION_LOCK_TIMEOUT) != 0 || aux == NULL)
         return rc;
     snprintf(pids, sizeof(pids), "{%d,%d}", pg_backend_pid(plan->session->conn),
              pg_backend_pid(aux));

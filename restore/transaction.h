@@ -15,6 +15,10 @@ PGS_CHECKED int transaction_begin_preview(struct restore_session *s, struct pgs_
 /* Cannot fail in a way that matters: without a connection there is no transaction. */
 void transaction_rollback(struct restore_session *s);
 
+/* How long a restore waits for others, and the sqlstate of its failure when that was too short. */
+#define TRANSACTION_LOCK_TIMEOUT "55P03"
+int64_t transaction_lock_timeout_ms(const struct restore_session *s);
+
 /* Keeps the shapes of the plan's tables as they are. */
 PGS_CHECKED int transaction_lock_tables(struct plan *plan, struct pgs_err *err);
 /* Locks the tenant's row in the tenants table: inserts that refer to it wait. Nothing to do when
