@@ -16,8 +16,8 @@
 /* Without event triggers polling is the only source; with them it looks whether they miss some. */
 #define POLL_US (10 * SECOND_US)
 #define POLL_TRIGGERED_US (60 * SECOND_US)
-/* Without event triggers: PostgreSQL refuses updates of a published table that lost its identity
- * until it leaves the publication. */
+/* PostgreSQL refuses updates of a published table that lost its identity until it leaves the
+ * publication. Event triggers see to that at once; where they are missing, this does. */
 #define IDENTITY_US SECOND_US
 /* Warn when less than this part of the WAL that the slot may keep is left. */
 #define SLOT_LEFT_PART 3
@@ -187,7 +187,7 @@ keeper_tick(struct keeper *k, struct pgs_err *err)
         rc = heartbeat_beat(k->conn, k->a->nonce, &beat, err);
     if (atomic_exchange(&k->a->sync_wanted, false))
         k->poll_us = 0;
-    if (rc == 0 && !k->triggers && due(&k->identity_us, IDENTITY_US)) {
+    if (rc == 0 && due(&k->identity_us, IDENTITY_US)) {
         bool before = k->identity_lost;
         rc = identity_watch(k, &k->identity_lost, err);
         if (k->identity_lost && !before)

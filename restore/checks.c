@@ -23,15 +23,6 @@ compare_counts(struct plan *plan, struct buf *sql, bool for_tenant, bool *equal,
     return rc;
 }
 
-static size_t
-column_of_attnum(const struct relation *r, int16_t attnum)
-{
-    size_t i = 0;
-    while (i < r->column_count && r->columns[i].attnum != attnum)
-        i++;
-    return i;
-}
-
 /* --- foreign keys --- */
 
 /* Columns in a foreign key that are not published (generated ones), or that came after the cut, are
@@ -40,8 +31,8 @@ static bool
 references_staged(const struct foreign_key_check *fk, const struct plan_table *t)
 {
     for (size_t i = 0; i < fk->column_count; i++) {
-        size_t column = column_of_attnum(t->live, fk->columns[i].child_attnum);
-        if (column == t->live->column_count || t->mapping.then[column] < 0)
+        int column = relation_column(t->live, fk->columns[i].child_attnum);
+        if (column < 0 || t->mapping.then[column] < 0)
             return false;
     }
     return true;
@@ -51,7 +42,7 @@ static bool
 referenced_published(const struct foreign_key_check *fk, const struct relation *r)
 {
     for (size_t i = 0; i < fk->column_count; i++) {
-        if (column_of_attnum(r, fk->columns[i].parent_attnum) == r->column_count)
+        if (relation_column(r, fk->columns[i].parent_attnum) < 0)
             return false;
     }
     return true;
@@ -74,7 +65,7 @@ put_references(struct buf *sql, const struct foreign_key_check *fk, const struct
     for (size_t i = 0; i < fk->column_count; i++) {
         buf_put_str(sql, i == 0 ? "" : ", ");
         if (staged)
-            buf_printf(sql, "s.c%zu", column_of_attnum(t->live, fk->columns[i].child_attnum));
+            buf_printf(sql, "s.c%d", relation_column(t->live, fk->columns[i].child_attnum));
         else
             buf_printf(sql, "l.%s", fk->columns[i].child);
         buf_printf(sql, " AS f%zu", i);
@@ -88,8 +79,8 @@ put_references(struct buf *sql, const struct foreign_key_check *fk, const struct
     buf_put_str(sql, " WHERE d.op IN ('I', 'U', 'R')");
     for (size_t i = 0; i < fk->column_count; i++) {
         if (staged)
-            buf_printf(sql, " AND s.c%zu IS NOT NULL",
-                       column_of_attnum(t->live, fk->columns[i].child_attnum));
+            buf_printf(sql, " AND s.c%d IS NOT NULL",
+                       relation_column(t->live, fk->columns[i].child_attnum));
         else
             buf_printf(sql, " AND l.%s IS NOT NULL", fk->columns[i].child);
     }
@@ -144,7 +135,7 @@ put_gone(struct buf *sql, const struct foreign_key_check *fk, const struct plan_
 {
     buf_put_str(sql, "SELECT DISTINCT ");
     for (size_t i = 0; i < fk->column_count; i++) {
-        size_t column = column_of_attnum(t->live, fk->columns[i].parent_attnum);
+        size_t column = (size_t)relation_column(t->live, fk->columns[i].parent_attnum);
         buf_printf(sql, "%sd.%s AS f%zu", i == 0 ? "" : ", ", diff_column_of(t, column).name, i);
     }
     buf_printf(sql, " FROM pg_temp.pgs_diff_%zu d WHERE d.op IN ('D', 'R')", t->number);

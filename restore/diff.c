@@ -1,10 +1,10 @@
 #include "restore/diff.h"
 
 #include "core/err.h"
+#include "restore/conversion.h"
 #include "restore/json_row.h"
 #include "restore/stage.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -83,19 +83,6 @@ put_live(struct buf *sql, const struct plan_table *t)
     buf_put_u8(sql, ')');
 }
 
-/* "l.v0, l.v1": those that existed at the cut */
-static void
-put_columns(struct buf *sql, const struct plan_table *t, const char *prefix)
-{
-    const char *separator = "";
-    for (size_t i = 0; i < t->live->column_count; i++) {
-        if (t->mapping.then[i] < 0)
-            continue;
-        buf_printf(sql, "%s%s%zu", separator, prefix, i);
-        separator = ", ";
-    }
-}
-
 static void
 put_key_join(struct buf *sql, const struct plan_table *t)
 {
@@ -160,9 +147,9 @@ static void
 put_texts(struct buf *sql, const struct plan_table *t)
 {
     buf_put_str(sql, ", CASE WHEN l.place IS NULL THEN '' ELSE ROW(");
-    put_columns(sql, t, "l.v");
+    stage_put_columns(sql, t, "l.v");
     buf_put_str(sql, ")::text END AS before, CASE WHEN s.present THEN ROW(");
-    put_columns(sql, t, "s.c");
+    stage_put_columns(sql, t, "s.c");
     buf_put_str(sql, ")::text ELSE '' END AS after");
 }
 
@@ -183,9 +170,9 @@ sql_staged(struct buf *sql, const struct plan_table *t, bool digests)
     buf_put_str(sql, " l ON ");
     put_key_join(sql, t);
     buf_put_str(sql, " WHERE CASE WHEN l.place IS NULL THEN s.present ELSE NOT s.present OR ROW(");
-    put_columns(sql, t, "l.v");
+    stage_put_columns(sql, t, "l.v");
     buf_put_str(sql, ")::record *<> ROW(");
-    put_columns(sql, t, "s.c");
+    stage_put_columns(sql, t, "s.c");
     buf_put_str(sql, ")::record END OFFSET 0) x");
     if (digests)
         buf_put_str(sql, " WHERE x.before <> x.after");
@@ -199,7 +186,7 @@ sql_surplus(struct buf *sql, const struct plan_table *t, bool digests)
     buf_put_str(sql, "'D'::\"char\" AS op, NULL::tid AS stage, l.place AS live");
     if (digests) {
         buf_put_str(sql, ", ROW(");
-        put_columns(sql, t, "l.v");
+        stage_put_columns(sql, t, "l.v");
         buf_put_str(sql, ")::text AS before, '' AS after");
     }
     put_kept(sql, t, "l.v");
@@ -358,8 +345,15 @@ keys_meet(const struct slice *a, size_t a_count, const struct slice *b, size_t b
     return false;
 }
 
-static int
-window_fill(struct plan *plan, const struct plan_table *t, const struct slice *keys, size_t count,
+void
+diff_put_window_join(struct buf *sql, const struct plan_table *t)
+{
+    for (size_t i = 0; i < t->key_count; i++)
+        buf_printf(sql, "%sw.k%zu %s d.k%zu", i == 0 ? "" : " AND ", i, t->equals[i], i);
+}
+
+int
+diff_window(struct plan *plan, const struct plan_table *t, const struct slice *keys, size_t count,
             struct pgs_err *err)
 {
     struct buf sql = { 0 };
@@ -395,13 +389,12 @@ diff_touches(struct plan *plan, const struct plan_table *t, const struct slice *
         return 0;
     if (t->rewind && stage_keys_exact(t) && !keys_meet(t->keys, t->keys_count, keys, count))
         return 0;
-    int rc = window_fill(plan, t, keys, count, err);
+    int rc = diff_window(plan, t, keys, count, err);
     buf_printf(&sql,
                "SELECT EXISTS (SELECT FROM pg_temp.pgs_window_%zu w"
                " JOIN pg_temp.pgs_diff_%zu d ON ",
                t->number, t->number);
-    for (size_t i = 0; i < t->key_count; i++)
-        buf_printf(&sql, "%sw.k%zu %s d.k%zu", i == 0 ? "" : " AND ", i, t->equals[i], i);
+    diff_put_window_join(&sql, t);
     buf_put_u8(&sql, ')');
     if (rc == 0)
         rc = pg_query(plan->session->conn, buf_cstr(&sql), PG_NO_PARAMS, &rows, err);
@@ -423,7 +416,7 @@ sql_samples(struct buf *sql, const struct plan_table *t, unsigned most)
     for (size_t i = 0; i < t->live->column_count; i++)
         buf_printf(sql, ", l.%s", t->sql_columns[i]);
     buf_put_str(sql, ", ");
-    stage_put_columns(sql, t, "s");
+    stage_put_columns(sql, t, "s.c");
     buf_put_str(sql, " FROM (");
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         buf_printf(sql, "%s(SELECT %zu AS kind, op, stage, live FROM pg_temp.pgs_diff_%zu",
@@ -518,96 +511,6 @@ diff_samples(struct plan *plan, struct plan_table *t, unsigned most, struct pgs_
     return rc < 0 ? err_doing(err, "read samples of table %s", t->label) : 0;
 }
 
-/* --- values that were converted --- */
-
-/* Whether the stream of the table since the cut is whole: a change of columns breaks coverage, but
- * no change is missing. */
-static int
-stream_is_whole(struct plan *plan, const struct plan_table *t, struct arena *scratch, bool *whole,
-                struct pgs_err *err)
-{
-    static const char *const harmless[] = { "shape_changed", "rows_changed" };
-    struct archive_gap *gaps;
-    size_t count;
-    struct archive *a = plan->session->archive;
-    int rc = archive_gaps(a, scratch, &gaps, &count, err);
-    *whole = plan->cut.era == archive_era(a);
-    for (size_t i = 0; rc == 0 && i < count; i++) {
-        const struct archive_gap *g = &gaps[i];
-        bool known = g->end != 0 && (slice_equal(g->code, slice_str(harmless[0])) ||
-                                     slice_equal(g->code, slice_str(harmless[1])));
-        bool concerns = g->table_oid == 0 || g->table_oid == t->live->oid;
-        if (concerns && !known && g->begin < plan->end && (g->end == 0 || g->end > plan->cut.lsn))
-            *whole = false;
-    }
-    return rc;
-}
-
-static int
-count_unexplained(struct plan *plan, const struct plan_table *t, uint64_t *count,
-                  struct pgs_err *err)
-{
-    struct pg_rows *rows = NULL;
-    struct buf sql = { 0 };
-    buf_printf(&sql,
-               "SELECT count(*) FROM pg_temp.pgs_diff_%zu d WHERE d.op IN ('U', 'R')"
-               " AND NOT EXISTS (SELECT FROM pg_temp.pgs_window_%zu w WHERE ",
-               t->number, t->number);
-    for (size_t i = 0; i < t->key_count; i++)
-        buf_printf(&sql, "%sw.k%zu %s d.k%zu", i == 0 ? "" : " AND ", i, t->equals[i], i);
-    buf_put_u8(&sql, ')');
-    int rc = pg_query(plan->session->conn, buf_cstr(&sql), PG_NO_PARAMS, &rows, err);
-    if (rc == 0)
-        *count = cell_u64(rows, 0);
-    pg_rows_free(rows);
-    buf_release(&sql);
-    return rc;
-}
-
-static int
-refuse_converted(const struct plan_table *t, const char *why, struct pgs_err *err)
-{
-    (void)err_set(err, PGS_E_REFUSED, "table %s has changed since then: %s", t->label, why);
-    (void)err_code(err, "shape_changed");
-    return err_hint(err,
-                    "load its rows beside the live ones with --to-schema, or leave it out with "
-                    "--exclude-tables %s",
-                    t->label);
-}
-
-/* ALTER TYPE ... USING may have made anything of the values. If it did, rows differ now that nobody
- * has changed: then nobody knows what values of then mean today. */
-static int
-check_conversion(struct plan *plan, const struct plan_table *t, struct pgs_err *err)
-{
-    struct arena *scratch = arena_new(NULL);
-    struct changed_keys changed;
-    struct pgs_lsn_range since = { plan->cut.lsn, plan->end };
-    uint64_t unexplained = 0;
-    bool whole = false;
-    int rc = stream_is_whole(plan, t, scratch, &whole, err);
-    if (rc == 0 && !whole)
-        rc = refuse_converted(t, "a column has another type, and changes since are not all known",
-                              err);
-    if (rc == 0)
-        rc = scan_changed_keys(plan->session->archive, &plan->tenant, t->live->oid, since, scratch,
-                               &changed, err);
-    if (rc == 0)
-        rc = window_fill(plan, t, changed.keys, changed.count, err);
-    if (rc == 0)
-        rc = count_unexplained(plan, t, &unexplained, err);
-    if (rc == 0 && unexplained > 0)
-        rc = refuse_converted(t,
-                              arena_printf(scratch,
-                                           "a column has another type, and its values were not "
-                                           "converted as PostgreSQL does by itself (%" PRIu64
-                                           " rows read differently that nobody has changed)",
-                                           unexplained),
-                              err);
-    arena_free(scratch);
-    return rc;
-}
-
 int
 diff_finish(struct plan *plan, bool owners, unsigned samples, struct pgs_err *err)
 {
@@ -616,7 +519,7 @@ diff_finish(struct plan *plan, bool owners, unsigned samples, struct pgs_err *er
         if (owners)
             rc = diff_check_owners(plan, &plan->tables[i], err);
         if (rc == 0 && plan->tables[i].mapping.converts)
-            rc = check_conversion(plan, &plan->tables[i], err);
+            rc = conversion_check(plan, &plan->tables[i], err);
         if (rc == 0)
             rc = diff_samples(plan, &plan->tables[i], samples, err);
     }

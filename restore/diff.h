@@ -21,6 +21,11 @@ PGS_CHECKED int diff_lock(struct plan *plan, const struct plan_table *t, struct 
 /* PGS_E_REFUSED code "owned_by_other": a row to be put back has a key that another tenant holds. */
 PGS_CHECKED int diff_check_owners(struct plan *plan, const struct plan_table *t,
                                   struct pgs_err *err);
+/* Puts keys (of the shape of now) into pg_temp.pgs_window_<n> (k0 ...), made anew. */
+PGS_CHECKED int diff_window(struct plan *plan, const struct plan_table *t, const struct slice *keys,
+                            size_t count, struct pgs_err *err);
+/* "w.k0 OPERATOR(=) d.k0 AND ...": the same key in window w and diff d. */
+void diff_put_window_join(struct buf *sql, const struct plan_table *t);
 /* Whether a row of the diff has one of these keys (sorted). */
 PGS_CHECKED int diff_touches(struct plan *plan, const struct plan_table *t,
                              const struct slice *keys, size_t count, bool *touches,

@@ -3,6 +3,7 @@
 #include "core/err.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 struct pair {
@@ -13,14 +14,20 @@ struct pair {
     struct mapping *m;
 };
 
-static int
-refuse(const struct pair *p, struct pgs_err *err)
+int
+mapping_refuse(struct pgs_err *err, const char *label, const char *fmt, ...)
 {
+    char what[PGS_ERR_MESSAGE_MAX];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(what, sizeof(what), fmt, args);
+    va_end(args);
+    (void)err_set(err, PGS_E_REFUSED, "table %s has changed since then: %s", label, what);
     (void)err_code(err, "shape_changed");
     return err_hint(err,
                     "load its rows beside the live ones with --to-schema, or leave it out with "
                     "--exclude-tables %s",
-                    p->label);
+                    label);
 }
 
 static void
@@ -31,24 +38,14 @@ note(const struct pair *p, const char *kind, struct slice column, const char *te
 
 /* --- columns --- */
 
-static int
-index_of(const struct relation *r, int16_t attnum)
-{
-    for (size_t i = 0; i < r->column_count; i++) {
-        if (r->columns[i].attnum == attnum)
-            return (int)i;
-    }
-    return -1;
-}
-
 static void
 pair_columns(const struct pair *p)
 {
     struct mapping *m = p->m;
     for (size_t i = 0; i < p->now->column_count; i++)
-        m->then[i] = index_of(p->then, p->now->columns[i].attnum);
+        m->then[i] = relation_column(p->then, p->now->columns[i].attnum);
     for (size_t i = 0; i < p->then->column_count; i++)
-        m->now[i] = index_of(p->now, p->then->columns[i].attnum);
+        m->now[i] = relation_column(p->now, p->then->columns[i].attnum);
 }
 
 static bool
@@ -65,11 +62,10 @@ static int
 column_added(const struct pair *p, const struct column *now, struct pgs_err *err)
 {
     if (was_generated(p->then, now->name)) {
-        (void)err_set(err, PGS_E_REFUSED,
-                      "table %s has changed since then: column %.*s was generated, so that the "
-                      "archive does not have its values",
-                      p->label, SLICE_PRINT(now->name));
-        return refuse(p, err);
+        return mapping_refuse(err, p->label,
+                              "column %.*s was generated, so that the archive does not have its "
+                              "values",
+                              SLICE_PRINT(now->name));
     }
     note(p, "added", now->name,
          arena_printf(p->arena,
@@ -92,11 +88,9 @@ type_of_then(const struct pair *p, const struct column *then, const char **name,
         pg_query(p->conn, "SELECT format_type(oid, $2::int) FROM pg_type WHERE oid = $1::text::oid",
                  PG_PARAMS(oid, typmod), &rows, err);
     if (rc == 0 && pg_rows_count(rows) == 0) {
-        (void)err_set(err, PGS_E_REFUSED,
-                      "table %s has changed since then: column %.*s was of type %.*s, which does "
-                      "not exist any more",
-                      p->label, SLICE_PRINT(then->name), SLICE_PRINT(then->type_name));
-        rc = refuse(p, err);
+        rc = mapping_refuse(err, p->label,
+                            "column %.*s was of type %.*s, which does not exist any more",
+                            SLICE_PRINT(then->name), SLICE_PRINT(then->type_name));
     }
     if (rc == 0)
         *name = arena_strdup(p->arena, pg_cell(rows, 0, 0));
@@ -151,16 +145,12 @@ check_route(const struct pair *p, struct pgs_err *err)
     if (same)
         return 0;
     if (a->route == ROUTE_SCHEMA && b->route == ROUTE_SCHEMA)
-        (void)err_set(err, PGS_E_REFUSED,
-                      "table %s has changed since then: it was in tenant %.*s's schema and is in "
-                      "tenant %.*s's",
-                      p->label, SLICE_PRINT(a->tenant), SLICE_PRINT(b->tenant));
-    else
-        (void)err_set(err, PGS_E_REFUSED,
-                      "table %s has changed since then: its rows find their tenant in another way "
-                      "(%.*s, now %.*s)",
-                      p->label, SLICE_PRINT(a->route_reason), SLICE_PRINT(b->route_reason));
-    return refuse(p, err);
+        return mapping_refuse(err, p->label,
+                              "it was in tenant %.*s's schema and is in tenant %.*s's",
+                              SLICE_PRINT(a->tenant), SLICE_PRINT(b->tenant));
+    return mapping_refuse(err, p->label,
+                          "its rows find their tenant in another way (%.*s, now %.*s)",
+                          SLICE_PRINT(a->route_reason), SLICE_PRINT(b->route_reason));
 }
 
 /* Rows are told apart by the key of now, so rows of then must have it. */
@@ -174,21 +164,15 @@ check_key(const struct pair *p, struct pgs_err *err)
             p->m->key_changed = true;
         if (then >= 0 || !now->key)
             continue;
-        (void)err_set(err, PGS_E_REFUSED,
-                      "table %s has changed since then: column %.*s of its key did not exist",
-                      p->label, SLICE_PRINT(now->name));
-        return refuse(p, err);
+        return mapping_refuse(err, p->label, "column %.*s of its key did not exist",
+                              SLICE_PRINT(now->name));
     }
     for (size_t i = 0; i < p->then->column_count; i++) {
         if (p->m->now[i] < 0 && p->then->columns[i].key)
             p->m->key_changed = true;
     }
-    if (p->m->key_changed && p->m->converts) {
-        (void)err_set(err, PGS_E_REFUSED,
-                      "table %s has changed since then: both its key and the type of a column",
-                      p->label);
-        return refuse(p, err);
-    }
+    if (p->m->key_changed && p->m->converts)
+        return mapping_refuse(err, p->label, "both its key and the type of a column");
     if (p->m->key_changed)
         note(p, "key", SLICE_NULL, "other columns are the key now: rows are told apart by those");
     return 0;
@@ -198,13 +182,8 @@ static int
 check_known(const struct pair *p, const struct relation *r, struct pgs_err *err)
 {
     for (size_t i = 0; i < r->column_count; i++) {
-        if (r->columns[i].attnum > 0)
-            continue;
-        (void)err_set(err, PGS_E_REFUSED,
-                      "table %s has changed since then, and which of its columns are which is not "
-                      "known",
-                      p->label);
-        return refuse(p, err);
+        if (r->columns[i].attnum <= 0)
+            return mapping_refuse(err, p->label, "which of its columns are which is not known");
     }
     return 0;
 }

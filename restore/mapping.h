@@ -41,4 +41,9 @@ PGS_CHECKED int mapping_build(struct pg_conn *c, const char *label, const struct
                               const struct relation *now, struct arena *arena, struct mapping *out,
                               struct pgs_err *err);
 
+/* Refuses with "table <label> has changed since then: ...", code `shape_changed` and the ways out.
+ * Arguments may point into *err. */
+int mapping_refuse(struct pgs_err *err, const char *label, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
 #endif

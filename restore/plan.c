@@ -434,7 +434,6 @@ table_constraints(struct plan *plan, struct plan_table *t, bool replica)
     const struct constraints *c = &plan->constraints;
     t->equals = arena_alloc_array(plan->arena, t->key_count + 1, sizeof(char *));
     t->replace = arena_alloc_array(plan->arena, r->column_count + 1, sizeof(bool));
-    t->referenced = arena_alloc_array(plan->arena, r->column_count + 1, sizeof(bool));
     t->kept = arena_alloc_array(plan->arena, r->column_count + 1, sizeof(bool));
     for (size_t i = 0; i < t->key_count; i++)
         t->equals[i] = constraints_equals(c, r->oid, r->columns[t->key_columns[i]].attnum);
@@ -443,6 +442,7 @@ table_constraints(struct plan *plan, struct plan_table *t, bool replica)
         t->replace[i] =
             !r->columns[i].key && t->mapping.then[i] >= 0 &&
             (r->columns[i].identity == 'a' || constraints_indexed(c, r->oid, r->columns[i].attnum));
+        t->kept[i] = !r->columns[i].key && t->mapping.then[i] < 0;
     }
     for (size_t i = 0; i < c->trigger_count; i++) {
         const struct firing_trigger *trigger = &c->triggers[i];
@@ -452,8 +452,9 @@ table_constraints(struct plan *plan, struct plan_table *t, bool replica)
     return 0;
 }
 
+/* The checks of foreign keys ask who refers to a row when it is gone. */
 static void
-mark_referenced(struct plan *plan)
+keep_referenced(struct plan *plan)
 {
     for (size_t i = 0; i < plan->constraints.foreign_key_count; i++) {
         const struct foreign_key_check *fk = &plan->constraints.foreign_keys[i];
@@ -461,18 +462,10 @@ mark_referenced(struct plan *plan)
         for (size_t j = 0; t != NULL && j < t->live->column_count; j++) {
             for (size_t k = 0; k < fk->column_count; k++) {
                 if (fk->columns[k].parent_attnum == t->live->columns[j].attnum)
-                    t->referenced[j] = true;
+                    t->kept[j] = !t->live->columns[j].key;
             }
         }
     }
-}
-
-/* What the checks of foreign keys and a row that is deleted and inserted need. */
-static void
-mark_kept(struct plan_table *t)
-{
-    for (size_t i = 0; i < t->live->column_count; i++)
-        t->kept[i] = !t->live->columns[i].key && (t->referenced[i] || t->mapping.then[i] < 0);
 }
 
 int
@@ -487,9 +480,7 @@ plan_constraints(struct plan *plan, bool replica, struct pgs_err *err)
         return rc;
     for (size_t i = 0; i < plan->table_count; i++)
         table_constraints(plan, &plan->tables[i], replica);
-    mark_referenced(plan);
-    for (size_t i = 0; i < plan->table_count; i++)
-        mark_kept(&plan->tables[i]);
+    keep_referenced(plan);
     return 0;
 }
 

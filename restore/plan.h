@@ -34,9 +34,9 @@ struct plan_table {
     /* Filled by constraints. */
     const char **equals; /* operator by key column */
     bool *replace;       /* by column: a row whose value changes is deleted and inserted */
-    bool *referenced;    /* by column: a foreign key points here */
-    bool *kept;          /* by column, not of the key: its live value is needed after its row */
-    bool trigger_fires;  /* some trigger or rule of the user's will see our statements */
+    bool *kept; /* by column, not of the key: its live value is needed when the row is gone, since
+                 * a foreign key points here, or since the column came after the cut */
+    bool trigger_fires; /* some trigger or rule of the user's will see our statements */
 
     /* Filled by stage and diff. */
     bool staged;

@@ -85,13 +85,13 @@ row_copy_finish(struct row_copy *copy, int rc, uint64_t *rows, struct pgs_err *e
 /* --- pieces of SQL --- */
 
 void
-stage_put_columns(struct buf *sql, const struct plan_table *t, const char *alias)
+stage_put_columns(struct buf *sql, const struct plan_table *t, const char *prefix)
 {
     const char *separator = "";
     for (size_t i = 0; i < t->live->column_count; i++) {
         if (t->mapping.then[i] < 0)
             continue;
-        buf_printf(sql, "%s%s.c%zu", separator, alias, i);
+        buf_printf(sql, "%s%s%zu", separator, prefix, i);
         separator = ", ";
     }
 }
@@ -99,8 +99,10 @@ stage_put_columns(struct buf *sql, const struct plan_table *t, const char *alias
 void
 stage_put_row(struct buf *sql, const struct plan_table *t, const char *alias)
 {
+    char prefix[16];
+    snprintf(prefix, sizeof(prefix), "%s.c", alias);
     buf_put_str(sql, "ROW(");
-    stage_put_columns(sql, t, alias);
+    stage_put_columns(sql, t, prefix);
     buf_put_u8(sql, ')');
 }
 
@@ -162,21 +164,10 @@ put_stage_column(struct buf *sql, const struct plan_table *t, size_t i)
 static int
 refuse_conversion(const struct plan_table *t, struct pgs_err *err)
 {
-    static const char *const states[] = { "42804", "42P17" };
-    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
-        if (strcmp(err->sqlstate, states[i]) != 0)
-            continue;
-        struct pgs_err cause = *err;
-        (void)err_set(err, PGS_E_REFUSED,
-                      "table %s has changed since then: values of a column cannot be converted: %s",
-                      t->label, cause.message);
-        (void)err_code(err, "shape_changed");
-        return err_hint(err,
-                        "load its rows beside the live ones with --to-schema, or leave it out with "
-                        "--exclude-tables %s",
-                        t->label);
-    }
-    return err_doing(err, "create a temporary table for %s", t->label);
+    if (strcmp(err->sqlstate, "42804") != 0 && strcmp(err->sqlstate, "42P17") != 0)
+        return err_doing(err, "create a temporary table for %s", t->label);
+    return mapping_refuse(err, t->label, "values of a column cannot be converted: %s",
+                          err->message);
 }
 
 static int
@@ -226,6 +217,15 @@ refuse_values(const struct plan_table *t, struct pgs_err *err)
         t->label);
 }
 
+/* " AND a.c0 OPERATOR(=) b.c0 ...": two rows of the stage with equal keys */
+static void
+put_same_keys(struct buf *sql, const struct plan_table *t)
+{
+    for (size_t i = 0; i < t->key_count; i++)
+        buf_printf(sql, " AND a.c%zu %s b.c%zu", t->key_columns[i], t->equals[i],
+                   t->key_columns[i]);
+}
+
 /* Another key, or another type of it, may not tell apart what the key of then did. */
 static int
 check_keys_differ(struct plan *plan, const struct plan_table *t, struct pgs_err *err)
@@ -238,19 +238,11 @@ check_keys_differ(struct plan *plan, const struct plan_table *t, struct pgs_err 
                "SELECT FROM pg_temp.pgs_stage_%zu a JOIN pg_temp.pgs_stage_%zu b"
                " ON a.ctid < b.ctid",
                t->number, t->number);
-    for (size_t i = 0; i < t->key_count; i++)
-        buf_printf(&sql, " AND a.c%zu %s b.c%zu", t->key_columns[i], t->equals[i],
-                   t->key_columns[i]);
+    put_same_keys(&sql, t);
     buf_put_str(&sql, " LIMIT 1");
     int rc = pg_query(plan->session->conn, buf_cstr(&sql), PG_NO_PARAMS, &rows, err);
-    if (rc == 0 && pg_rows_count(rows) > 0) {
-        (void)err_set(err, PGS_E_REFUSED,
-                      "table %s has changed since then: several rows of then have the same key of "
-                      "now",
-                      t->label);
-        (void)err_code(err, "shape_changed");
-        rc = err_hint(err, "load its rows beside the live ones with --to-schema");
-    }
+    if (rc == 0 && pg_rows_count(rows) > 0)
+        rc = mapping_refuse(err, t->label, "several rows of then have the same key of now");
     pg_rows_free(rows);
     buf_release(&sql);
     return rc;
@@ -426,9 +418,7 @@ stage_unite_equal_keys(struct plan *plan, const struct plan_table *t, struct pgs
                "DELETE FROM pg_temp.pgs_stage_%zu a USING pg_temp.pgs_stage_%zu b"
                " WHERE NOT a.present AND (b.present OR b.ctid < a.ctid)",
                t->number, t->number);
-    for (size_t i = 0; i < t->key_count; i++)
-        buf_printf(&sql, " AND a.c%zu %s b.c%zu", t->key_columns[i], t->equals[i],
-                   t->key_columns[i]);
+    put_same_keys(&sql, t);
     int rc = pg_exec(plan->session->conn, buf_cstr(&sql), err);
     buf_release(&sql);
     return rc;

@@ -4,9 +4,9 @@
  *
  * Columns are those of the live table that existed at the cut, with its types and collations, so
  * that SQL compares like with like. Where the type was another one, a<i> takes the value of then
- * and c<i> is generated from it. rewind
- * stages only changed keys; one that had no row at the cut has present = false and only its key
- * filled. Rows stream from the merge into COPY: memory does not grow with the tenant. */
+ * and c<i> is generated from it. rewind stages only changed keys; one that had no row at the cut
+ * has present = false and only its key filled. Rows stream from the merge into COPY: memory does
+ * not grow with the tenant. */
 #ifndef RESTORE_STAGE_H
 #define RESTORE_STAGE_H
 
@@ -21,8 +21,9 @@ PGS_CHECKED int stage_extend(struct plan *plan, struct plan_table *t, const stru
 /* Whether different key texts always mean different rows: not so for 1.0 and 1.00, or citext. */
 bool stage_keys_exact(const struct plan_table *t);
 
-/* Pieces of SQL about a stage under an alias: "s.c0, s.c1", and "ROW(s.c0, s.c1)". */
-void stage_put_columns(struct buf *sql, const struct plan_table *t, const char *alias);
+/* The columns that existed at the cut, numbered: "s.c0, s.c2" with prefix "s.c". */
+void stage_put_columns(struct buf *sql, const struct plan_table *t, const char *prefix);
+/* The stage's row under an alias: "ROW(s.c0, s.c2)". */
 void stage_put_row(struct buf *sql, const struct plan_table *t, const char *alias);
 /* The same of the live table: ROW(l."a", l."b"). */
 void live_put_row(struct buf *sql, const struct plan_table *t, const char *alias);

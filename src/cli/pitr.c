@@ -23,6 +23,12 @@ progress(void *context, const char *step, uint64_t done, uint64_t total)
         fprintf(stderr, "%s%s%s", terminal ? "\r\033[K" : "", step, "\n");
 }
 
+static const char *
+table_name(const struct cli *cli, const struct pitr_table *t)
+{
+    return arena_printf(cli->arena, "%.*s.%.*s", SLICE_PRINT(t->schema), SLICE_PRINT(t->name));
+}
+
 static json_t *
 sample_json(const struct pitr_sample *sample)
 {
@@ -41,8 +47,7 @@ tables_json(const struct cli *cli, const struct pitr_table *tables, size_t count
     *samples = json_array();
     for (size_t i = 0; i < count; i++) {
         const struct pitr_table *t = &tables[i];
-        const char *name =
-            arena_printf(cli->arena, "%.*s.%.*s", SLICE_PRINT(t->schema), SLICE_PRINT(t->name));
+        const char *name = table_name(cli, t);
         json_array_append_new(*out,
                               json_pack("{s:s, s:I, s:I, s:I}", "name", name, "inserted",
                                         (json_int_t)t->inserted, "updated", (json_int_t)t->updated,
@@ -63,8 +68,7 @@ changes_json(const struct cli *cli, const struct pitr_result *r)
         const struct pitr_table *t = &r->tables[i];
         for (size_t j = 0; j < t->change_count; j++) {
             const struct schema_change *c = &t->changes[j];
-            const char *name =
-                arena_printf(cli->arena, "%.*s.%.*s", SLICE_PRINT(t->schema), SLICE_PRINT(t->name));
+            const char *name = table_name(cli, t);
             json_array_append_new(out, json_pack("{s:s, s:s, s:o, s:s}", "table", name, "change",
                                                  c->kind, "column", json_of_slice(c->column),
                                                  "text", c->text));
@@ -102,11 +106,10 @@ print_tables(const struct cli *cli, const struct pitr_table *tables, size_t coun
 {
     struct cli_table *t = cli_table_new(cli->arena, 4, titles);
     for (size_t i = 0; i < count; i++) {
-        cli_table_row(t, (const char *const[]){
-                             arena_printf(cli->arena, "%.*s.%.*s", SLICE_PRINT(tables[i].schema),
-                                          SLICE_PRINT(tables[i].name)),
-                             cli_count(cli, tables[i].inserted), cli_count(cli, tables[i].updated),
-                             cli_count(cli, tables[i].deleted) });
+        cli_table_row(t, (const char *const[]){ table_name(cli, &tables[i]),
+                                                cli_count(cli, tables[i].inserted),
+                                                cli_count(cli, tables[i].updated),
+                                                cli_count(cli, tables[i].deleted) });
     }
     cli_table_print(t, stdout);
 }
@@ -117,10 +120,7 @@ print_changes(const struct cli *cli, const struct pitr_result *r)
     for (size_t i = 0; i < r->table_count; i++) {
         const struct pitr_table *t = &r->tables[i];
         for (size_t j = 0; j < t->change_count; j++)
-            printf(
-                "  ! %s: %s\n",
-                arena_printf(cli->arena, "%.*s.%.*s", SLICE_PRINT(t->schema), SLICE_PRINT(t->name)),
-                t->changes[j].text);
+            printf("  ! %s: %s\n", table_name(cli, t), t->changes[j].text);
     }
 }
 
@@ -253,13 +253,16 @@ const struct cli_command command_pitr = {
     .name = "pitr",
     .arguments = "",
     .summary = "put one tenant back to any moment (also: point-in-time-recovery)",
-    .details = "Flushes the archive, works out the tenant's rows at the target, and changes only "
-               "rows that\n"
-               "differ, in one transaction, while everybody else keeps working. A restore point is "
-               "made first\n"
-               "and named in the answer, so that the restore can be undone. Refused where the "
-               "answer would not\n"
-               "be exact. --dry-run shows what would change, and the plan to pass to --plan.",
+    .details =
+        "Flushes the archive, works out the tenant's rows at the target, and changes only "
+        "rows that\n"
+        "differ, in one transaction, while everybody else keeps working. A restore point is "
+        "made first\n"
+        "and named in the answer, so that the restore can be undone. Refused where the "
+        "answer would not\n"
+        "be exact. Where columns changed since, rows of then go into the table of now: the answer "
+        "says how.\n"
+        "--dry-run shows what would change, and the plan to pass to --plan.",
     .examples =
         "  pgstrata pitr -t 42 --target-time 2026-01-15T10:30:00Z --dry-run\n"
         "  pgstrata pitr -t 42 --before-xid 7391 --plan 5d41402a...\n"

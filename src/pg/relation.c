@@ -91,6 +91,16 @@ relation_matches(const struct relation *known, const struct relation *message)
     return true;
 }
 
+int
+relation_column(const struct relation *r, int16_t attnum)
+{
+    for (size_t i = 0; i < r->column_count; i++) {
+        if (r->columns[i].attnum == attnum)
+            return (int)i;
+    }
+    return -1;
+}
+
 struct relation *
 relation_dup(struct arena *arena, const struct relation *r)
 {

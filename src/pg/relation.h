@@ -78,6 +78,9 @@ uint64_t relation_shape_id(const struct relation *r);
  * ignored), and the same schema where that is what names the tenant. */
 bool relation_matches(const struct relation *known, const struct relation *message);
 
+/* Index of the column with this attnum, -1: it is not published, or there is none. */
+int relation_column(const struct relation *r, int16_t attnum);
+
 struct relation *relation_dup(struct arena *arena, const struct relation *r);
 
 /* JSON object of a relation, ASCII only (DDL messages, log entries):
